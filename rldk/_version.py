@@ -1,0 +1,3 @@
+"""The version of RLDK."""
+
+__version__ = "0.1.0"

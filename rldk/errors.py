@@ -1,0 +1,78 @@
+"""What can go wrong: one base class; each error takes facts and writes its own sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class RLDKError(Exception):
+    """The base of every error that RLDK raises on purpose."""
+
+
+class EventFormatError(RLDKError, ValueError):
+    """A line that is no event."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not an RLDK event: {reason}")
+        self.reason = reason
+
+
+class JournalError(RLDKError):
+    """A journal that cannot be opened or written."""
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        super().__init__(f"journal {path}: {reason}; {remedy}")
+        self.path = path
+
+
+class SourceError(RLDKError):
+    """A source of runs that cannot be read."""
+
+    def __init__(self, source: str, reason: str, remedy: str) -> None:
+        super().__init__(f"cannot read {source}: {reason}; {remedy}")
+        self.source = source
+
+
+class UnknownSourceError(SourceError):
+    """A source that no adapter recognises."""
+
+    def __init__(self, source: str, adapters: Iterable[str]) -> None:
+        super().__init__(
+            source,
+            f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
+            "check the path, or name one with adapter_hint",
+        )
+
+
+class UnknownBridgeError(RLDKError):
+    """A tracker or adapter name that no installed bridge has."""
+
+    def __init__(self, kind: str, name: str, installed: Iterable[str]) -> None:
+        super().__init__(f"no {kind} named {name!r}; installed: {', '.join(sorted(installed)) or 'none'}")
+        self.name = name
+
+
+class MissingDependencyError(RLDKError, ImportError):
+    """A library that an optional part needs is not installed."""
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        super().__init__(f"{what} needs {library}, which is not installed; run: pip install 'rldk[{extra}]'")
+
+
+class SinkRejectedError(RLDKError):
+    """A tracker refuses some events for good: to send the same again is useless."""
+
+
+class SinkClosedError(RLDKError):
+    """A tracker run takes nothing any more: it was deleted, or finished by somebody else."""
+
+
+class SettingError(RLDKError, ValueError):
+    """A parameter or environment variable whose value cannot be used."""
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{name}={value!r} cannot be used; give {allowed}")

@@ -1,0 +1,83 @@
+"""What many tests need: an event of which only some fields matter, and an MLflow server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from urllib.error import URLError
+
+import pytest
+
+from rldk.event import Event
+
+
+@pytest.fixture
+def make_event():
+    """Build an event; the fields that are not given are usual ones."""
+
+    def make(**fields):
+        usual = {
+            "step": 1,
+            "wall_time": 0.0,
+            "metrics": {},
+            "rng": {},
+            "data_slice": {},
+            "model_info": {"run_id": "r", "phase": "train", "segment": 0},
+            "notes": [],
+        }
+        return Event(**(usual | fields))
+
+    return make
+
+
+def unused_port():
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def free_port():
+    """A port on which nobody listens."""
+    return unused_port()
+
+
+@pytest.fixture(scope="session")
+def serve_mlflow():
+    """Run a real `mlflow server`, one worker and no jobs, on a database; files go beside it."""
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+    @contextmanager
+    def serve(database):
+        port, folder = unused_port(), database.parent
+        store = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder)]
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port), *store]
+        with (
+            (folder / "server.log").open("wb") as log,
+            subprocess.Popen(command, cwd=folder, env=os.environ | quiet, stdout=log, stderr=log) as server,
+        ):
+            try:
+                yield wait_until_ready(f"http://127.0.0.1:{port}", server)
+            finally:
+                server.terminate()
+
+    return serve
+
+
+def wait_until_ready(address, server):
+    """Wait for a server's /health; gives its address."""
+    deadline = time.monotonic() + 90
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=2):
+                return address
+        except (URLError, TimeoutError, ConnectionError):
+            time.sleep(0.1)
+    message = "mlflow server did not start"
+    raise RuntimeError(message)
