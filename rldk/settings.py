@@ -1,0 +1,58 @@
+"""How delivery behaves: its few settings, and the environment variables that change them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from rldk.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PREFIX: Final = "RLDK_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of delivery; each is read from `RLDK_<NAME>` too.
+
+    Attributes:
+        batch_events: Most events that one request to a tracker carries.
+        linger_s: How long a delivery waits for more events before it sends, in seconds.
+        retry_first_s: Pause after a first failure, in seconds; doubled after each further one.
+        retry_most_s: Longest pause between two tries, in seconds.
+        close_deadline_s: How long the end of training waits for all trackers together, in seconds.
+    """
+
+    batch_events: int = 200
+    linger_s: float = 0.5
+    retry_first_s: float = 0.5
+    retry_most_s: float = 30.0
+    close_deadline_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("linger_s", "close_deadline_s"):
+            if not getattr(self, name) >= 0:
+                raise SettingError(name, getattr(self, name), "seconds, at least 0")
+        for name in ("retry_first_s", "retry_most_s"):
+            if not getattr(self, name) > 0:  # a pause of 0 would hammer a tracker that is down
+                raise SettingError(name, getattr(self, name), "seconds, more than 0")
+        if self.batch_events < 1:
+            raise SettingError("batch_events", self.batch_events, "at least 1")
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings that the environment changes.
+
+    Raises:
+        SettingError: A variable holds no number, or a negative one.
+    """
+    given = {
+        f: environ[_PREFIX + f.upper()] for f in Settings.__struct_fields__ if _PREFIX + f.upper() in environ
+    }
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"{_PREFIX}*", given, f"numbers: {error}") from error

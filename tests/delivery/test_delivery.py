@@ -1,0 +1,250 @@
+"""A journal reaches its tracker whole and in order, and a failing tracker costs nobody anything."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from rldk.delivery import Delivery, cursor_path, finish_all
+from rldk.errors import SinkClosedError, SinkRejectedError
+from rldk.journal import Journal
+from rldk.settings import Settings
+from rldk.testing import MemorySink
+
+FAST = Settings(linger_s=0.0, retry_first_s=0.001, retry_most_s=0.01)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the journal is."""
+    return tmp_path / "r_events.jsonl"
+
+
+@pytest.fixture
+def append(path, make_event):
+    """Append events of the given steps; each step is also the seq."""
+
+    def write(*steps):
+        with Journal(path) as journal:
+            for step in steps:
+                journal.append(make_event(seq=step, step=step))
+
+    return write
+
+
+def deliver(path, sink, make_event, *, settings=FAST, run_seq=0, start=0, deadline_s=30.0):
+    """Run one delivery from start to end."""
+    delivery = Delivery(path, sink, run=make_event(seq=run_seq), start=start, settings=settings)
+    delivery.start()
+    return finish_all([delivery], "FINISHED", [path], deadline_s)[0]
+
+
+def steps(sink):
+    """Steps that the sink accepted."""
+    return [event.step for event in sink.received]
+
+
+def test_every_event_arrives_once_and_in_order(path, append, make_event):
+    """Batches do not change the order, and the files come last."""
+    append(*range(10))
+    sink = MemorySink()
+    report = deliver(path, sink, make_event, settings=Settings(batch_events=3, linger_s=0))
+    assert steps(sink) == list(range(10))
+    assert (report.delivered, report.rejected, report.waiting, report.is_closed) == (10, 0, 0, True)
+    assert sink.closed_with == ("FINISHED", [path])
+
+
+def test_what_is_appended_meanwhile_is_delivered(path, append, make_event):
+    """Wake tells a waiting delivery of new lines."""
+    append(0)
+    sink = MemorySink()
+    delivery = Delivery(path, sink, run=make_event(), start=0, settings=FAST)
+    delivery.start()
+    append(1, 2)
+    delivery.wake()
+    finish_all([delivery], "FINISHED", [], 30)
+    assert steps(sink) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("when", ["open", "send", "close"])
+def test_a_failure_is_tried_again(path, append, make_event, when):
+    """Whatever a tracker raises, and whenever, nothing is lost or repeated."""
+    append(0, 1, 2)
+    sink = _FailingOnce(when)
+    report = deliver(path, sink, make_event)
+    assert steps(sink) == [0, 1, 2]
+    assert report.waiting == 0
+    assert sink.closed_with is not None
+
+
+class _FailingOnce(MemorySink):
+    """Fails the first call of one of its methods."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.fails = {when}
+
+    def _fail_once(self, what):
+        if what in self.fails:
+            self.fails.remove(what)
+            raise ConnectionError(what)
+
+    def open(self, run):
+        """Fail, or open."""
+        self._fail_once("open")
+        return super().open(run)
+
+    def send(self, events):
+        """Fail, or send."""
+        self._fail_once("send")
+        super().send(events)
+
+    def close(self, status, artifacts, *, is_exit):
+        """Fail, or close."""
+        self._fail_once("close")
+        super().close(status, artifacts, is_exit=is_exit)
+
+
+def test_a_refused_event_holds_up_no_other(path, append, make_event, caplog):
+    """It is counted with its reason, and the rest of its batch arrives."""
+    append(*range(5))
+    sink = MemorySink()
+    sink.refuses[3] = SinkRejectedError("bad name")
+    report = deliver(path, sink, make_event)
+    assert steps(sink) == [0, 1, 2, 4]
+    assert (report.delivered, report.rejected, report.waiting) == (4, 1, 0)
+    assert report.reasons == ("event 3 (step 3): bad name",)
+    assert "refused event 3" in caplog.text
+
+
+def test_a_run_that_was_closed_ends_the_delivery_with_its_reason(path, append, make_event):
+    """What a deleted or finished tracker run does not take waits in the journal."""
+    append(0, 1)
+    sink = MemorySink()
+    sink.faults = [SinkClosedError("the run was deleted")]
+    report = deliver(path, sink, make_event)
+    assert (report.delivered, report.waiting, report.reasons) == (0, 2, ("the run was deleted",))
+
+
+def test_a_hanging_tracker_costs_no_more_than_the_deadline(path, append, make_event):
+    """The end of training does not wait for a tracker that never answers."""
+    append(0, 1, 2)
+    sink = MemorySink()
+    sink.hold.clear()
+    begin = time.monotonic()
+    report = deliver(path, sink, make_event, deadline_s=0.2)
+    assert time.monotonic() - begin < 5
+    assert (report.delivered, report.waiting) == (0, 3)
+    sink.hold.set()
+
+
+def test_a_dead_tracker_is_said_once_and_what_waits_is_counted(path, append, make_event, caplog):
+    """The log is not flooded while the tracker is down."""
+    append(0, 1, 2)
+    sink = MemorySink()
+    sink.faults = [ConnectionError("refused")] * 10_000
+    with caplog.at_level(logging.WARNING):
+        report = deliver(path, sink, make_event, deadline_s=0.3)
+    assert len([r for r in caplog.records if "trying again" in r.message]) == 1
+    assert (report.waiting, report.is_closed) == (3, False)
+    assert "memory is incomplete" in caplog.text
+    assert report.reasons == ("open failed: ConnectionError: refused",)
+
+
+def test_a_next_start_goes_on_where_the_last_one_ended(path, append, make_event):
+    """The saved cursor keeps what was accepted from being sent again."""
+    append(0, 1)
+    deliver(path, MemorySink(), make_event)
+    append(2, 3)
+    second = MemorySink()
+    deliver(path, second, make_event, run_seq=2)
+    assert steps(second) == [2, 3]
+
+
+def test_what_waited_is_delivered_by_a_next_start(path, append, make_event):
+    """A tracker that was down during one segment gets it with the next one."""
+    append(0, 1)
+    down = MemorySink()
+    down.faults = [ConnectionError("refused")] * 10_000
+    deliver(path, down, make_event, deadline_s=0.1)
+    start = path.stat().st_size
+    append(2)
+    up = MemorySink()
+    deliver(path, up, make_event, run_seq=2, start=start)
+    assert steps(up) == [0, 1, 2]
+
+
+def test_another_tracker_run_gets_its_own_segment(path, append, make_event):
+    """Where a resumed run has a new tracker run, that one continues from there."""
+    append(0, 1)
+    deliver(path, MemorySink("first"), make_event)
+    start = path.stat().st_size
+    append(2, 3)
+    other = MemorySink("second")
+    deliver(path, other, make_event, run_seq=2, start=start)
+    assert steps(other) == [2, 3]
+
+
+def test_a_cursor_beyond_a_cut_journal_skips_what_arrived(path, append, make_event):
+    """A journal that was replaced by a shorter one is read from its start, by seq."""
+    append(*range(6))
+    deliver(path, MemorySink(), make_event)
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole[3:])[:-1] + b" \n")
+    append(6)
+    again = MemorySink()
+    deliver(path, again, make_event, run_seq=6)
+    assert steps(again) == [6]
+
+
+def test_a_broken_cursor_is_as_none(path, append, make_event):
+    """Garbage in the cursor file does not stop the delivery."""
+    append(0, 1)
+    cursor_path(path, "memory").write_text("{broken")
+    sink = MemorySink()
+    deliver(path, sink, make_event)
+    assert steps(sink) == [0, 1]
+
+
+def test_secrets_in_a_trackers_error_are_not_repeated(path, append, make_event, caplog):
+    """A password in a URL reaches neither the log nor the report."""
+    append(0)
+    sink = MemorySink()
+    sink.faults = [ConnectionError("https://me:hunter2@mlflow.example refused")]
+    report = deliver(path, sink, make_event)
+    assert "hunter2" not in caplog.text + str(report)
+
+
+def test_memory_is_bounded_by_a_batch(path, append, make_event):
+    """However much waits, no request carries more than a batch."""
+    append(*range(50))
+    sizes = []
+
+    class Counting(MemorySink):
+        """Remembers how much each request carried."""
+
+        def send(self, events):
+            """Count, then accept."""
+            sizes.append(len(events))
+            super().send(events)
+
+    deliver(path, Counting(), make_event, settings=Settings(batch_events=20, linger_s=0))
+    assert sizes == [20, 20, 10]
+
+
+def test_delivery_happens_on_a_thread_of_its_own(path, append, make_event):
+    """The trainer's thread never talks to a tracker."""
+    append(0)
+    threads = set()
+
+    class Noting(MemorySink):
+        """Remembers who called."""
+
+        def _may_fail(self):
+            threads.add(threading.current_thread().name)
+
+    deliver(path, Noting(), make_event)
+    assert threads == {"rldk-memory"}
