@@ -1,0 +1,131 @@
+"""From events to the TrainingMetrics table: the one place with pandas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from rldk.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rldk.event import Event
+
+_Row = dict[str, Any]
+
+LEADING_METRICS: Final = (
+    "reward_mean",
+    "reward_std",
+    "kl_mean",
+    "entropy_mean",
+    "clip_frac",
+    "grad_norm",
+    "lr",
+    "loss",
+)
+DTYPES: Final[dict[str, str]] = {
+    "step": "int64",
+    "phase": "string",
+    **dict.fromkeys(LEADING_METRICS, "Float64"),
+    "tokens_in": "Int64",
+    "tokens_out": "Int64",
+    "wall_time": "float64",
+    "seed": "Int64",
+    "run_id": "string",
+    "git_sha": "string",
+}
+"""The first columns of the table and their dtypes; every other metric follows as Float64, by name."""
+
+
+def training_metrics(
+    events: Iterable[Event], *, attempts: Literal["latest", "all"] = "latest"
+) -> pd.DataFrame:
+    """Put the metrics events of one or more runs into the TrainingMetrics table.
+
+    One row for each run, step and phase, sorted by run and step. In the metric columns a missing
+    value (`pd.NA`) was not measured, and NaN or an infinity is what the trainer measured;
+    `Series.isna` is true for the former alone.
+
+    Args:
+        events: The events, in any order.
+        attempts: Where a resumed run repeats steps: `latest` keeps the last attempt of each, `all`
+            every one, with the number of its start in a column `segment`.
+
+    Returns:
+        The table, with the columns of `DTYPES` first.
+
+    Raises:
+        SettingError: `attempts` is neither.
+    """
+    if attempts not in {"latest", "all"}:
+        raise SettingError("attempts", attempts, "latest or all")
+    merged = _merged(event for event in events if event.kind == "metrics")
+    rows = sorted(merged if attempts == "all" else _latest(merged), key=_order)
+    names = sorted({name for row in rows for name in row["metrics"]} - set(DTYPES))
+    dtypes = DTYPES | ({"segment": "Int64"} if attempts == "all" else {})
+    columns = {name: _column(rows, name, dtype) for name, dtype in dtypes.items()}
+    return pd.DataFrame(columns | {name: _column(rows, name, "Float64") for name in names})
+
+
+def _merged(events: Iterable[Event]) -> list[_Row]:
+    """One row for each attempt at a step: later logs of the same attempt add to it."""
+    rows: dict[tuple[str, str, int, int], _Row] = {}
+    for event in events:
+        key = (event.run_id, event.phase, event.step, event.segment)
+        if key in rows:
+            rows[key]["metrics"] |= event.metrics
+            rows[key] |= {name: count for name, count in _tokens(event).items() if count is not None}
+        else:
+            rows[key] = _row(event)
+    return list(rows.values())
+
+
+def _latest(rows: list[_Row]) -> Iterable[_Row]:
+    latest: dict[tuple[str, str, int], _Row] = {}
+    for row in sorted(rows, key=lambda row: row["segment"]):
+        latest[row["run_id"], row["phase"], row["step"]] = row
+    return latest.values()
+
+
+def _row(event: Event) -> _Row:
+    return {
+        "segment": event.segment,
+        "step": event.step,
+        "phase": event.phase,
+        "wall_time": event.wall_time,
+        "seed": event.rng.get("seed"),
+        "run_id": event.run_id,
+        "git_sha": event.model_info.get("git_sha"),
+        "metrics": dict(event.metrics),
+        **_tokens(event),
+    }
+
+
+def _tokens(event: Event) -> dict[str, Any]:
+    return {name: event.data_slice.get(name) for name in ("tokens_in", "tokens_out")}
+
+
+def _order(row: _Row) -> tuple[str, int, bool, int]:
+    return row["run_id"], row["step"], row["phase"] == "eval", row["segment"]
+
+
+def _column(rows: list[_Row], name: str, dtype: str) -> Any:  # noqa: ANN401  # an array of any dtype
+    if dtype == "Float64":
+        return _float_array([row["metrics"].get(name) for row in rows])
+    return pd.Series([row.get(name) for row in rows], dtype=dtype)
+
+
+def _float_array(values: list[int | float | None]) -> pd.arrays.FloatingArray:
+    """Keep NaN and missing apart: pandas' own constructors take the one for the other."""
+    numbers = np.array([0.0 if value is None else _as_float(value) for value in values], dtype="float64")
+    return pd.arrays.FloatingArray(numbers, np.array([value is None for value in values], dtype=bool))
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond 1.8e308
+        return float("inf") if value > 0 else float("-inf")

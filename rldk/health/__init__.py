@@ -1,0 +1,1 @@
+"""What is watched beside the trainer's own numbers."""

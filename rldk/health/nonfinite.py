@@ -1,0 +1,25 @@
+"""Which numbers of a log are no numbers any more? Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def notes(metrics: Mapping[str, float]) -> list[str]:
+    """Name the metrics that are NaN or infinite, and a loss that only seems to be fine."""
+    broken = sorted(name for name, value in metrics.items() if not _is_finite(value))
+    if not broken:
+        return []
+    found = [f"Non-finite values detected: {', '.join(broken)}"]
+    if metrics.get("loss") == 0 and {"grad_norm", "entropy_mean"} & set(broken):
+        # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py
+        found.append("Loss of 0.0 hides a divergence: transformers replaces NaN (logging_nan_inf_filter)")
+    return found
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)

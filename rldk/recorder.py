@@ -1,0 +1,200 @@
+"""The conductor: normalize the log, append the event, ask the limits, wake the deliveries."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from rldk import delivery
+from rldk.event import Event
+from rldk.health import nonfinite, thresholds
+from rldk.normalize import normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rldk.bridge import Sink
+    from rldk.delivery import Delivery, DeliveryReport
+    from rldk.event import Kind
+    from rldk.journal import Journal
+    from rldk.normalize import Numbers
+    from rldk.settings import Settings
+
+
+class Clock(Protocol):
+    """Where the time comes from; the module `time` is one."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never steps back."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run when it begins.
+
+    Attributes:
+        run_id: The run's id.
+        trainer: Short name of the trainer, such as `GRPO`.
+        git_sha: Commit of the code, where there is one.
+        seed: The trainer's seed, where it has one.
+        rank: Which of the training's processes this is; 0 is the main one.
+        facts: What else the run event tells: versions, arguments, units.
+    """
+
+    run_id: str
+    trainer: str
+    git_sha: str | None = None
+    seed: int | None = None
+    rank: int = 0
+    facts: dict[str, Any] = {}
+
+
+class Recorder:
+    """Records one segment of a run: one start of the training process.
+
+    Calls may come from any thread. Each returns as soon as the journal holds the event.
+
+    Args:
+        journal: Where the events go first; a journal that holds events already is continued.
+        run: The run.
+        settings: How the deliveries behave.
+        limits: The user's own limits, by the names of `health.thresholds.LIMITS`.
+        every_steps: Record a training step only when this many have passed since the last one.
+        clock: Where the time comes from.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        run: Run,
+        *,
+        settings: Settings,
+        limits: Mapping[str, float] | None = None,
+        every_steps: int = 1,
+        clock: Clock = time,
+    ) -> None:
+        self.journal = journal
+        self.run = run
+        self._settings = settings
+        self._limits = limits or {}
+        self._every_steps = every_steps
+        self._clock = clock
+        self._epoch = clock.time() - clock.monotonic()
+        self._lock = threading.Lock()
+        self._deliveries: list[Delivery] = []
+        self._summary: Numbers = {}
+        self._last_step: int | None = None
+        self._last_lap: float | None = None
+        last = journal.last
+        self._segment = 0 if last is None else last.segment + 1
+        self._began = self._now() if last is None else round(last.time - last.wall_time, 3)
+
+    def begin(self, step: int, sinks: Iterable[Sink]) -> None:
+        """Write the run event and start to deliver."""
+        start = self.journal.end
+        run = self.emit("run", step, facts={"trainer": self.run.trainer, **self.run.facts})
+        self._deliveries = [
+            delivery.Delivery(self.journal.path, sink, run=run, start=start, settings=self._settings)
+            for sink in sinks
+        ]
+        for each in self._deliveries:
+            each.start()
+
+    def log(self, step: int, logs: Mapping[str, Any]) -> list[Event]:
+        """Record what the trainer logged: an event for training, one for evaluation, or none."""
+        told = normalize(logs, self.run.trainer)
+        self._summary |= told.summary
+        events = []
+        if told.train and self._is_due(step):
+            notes = told.notes + nonfinite.notes(told.train) + thresholds.notes(told.train, self._limits)
+            events.append(self.emit("metrics", step, told.train, notes=notes))
+        if told.eval:
+            notes = ([] if events else told.notes) + nonfinite.notes(told.eval)
+            events.append(self.emit("metrics", step, told.eval, phase="eval", notes=notes))
+        return events
+
+    def lap(self, step: int) -> None:
+        """Record how long the step took in this process."""
+        now = self._clock.monotonic()
+        if self._last_lap is not None:
+            self.emit("metrics", step, {"rank_step_time": now - self._last_lap})
+        self._last_lap = now
+
+    def emit(
+        self,
+        kind: Kind,
+        step: int,
+        metrics: Numbers | None = None,
+        *,
+        phase: str = "train",
+        facts: Mapping[str, Any] | None = None,
+        notes: Iterable[str] = (),
+    ) -> Event:
+        """Append one event and wake the deliveries.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        with self._lock:
+            time_ = self._now()
+            event = Event(
+                kind=kind,
+                seq=0 if self.journal.last is None else self.journal.last.seq + 1,
+                time=time_,
+                step=step,
+                wall_time=round(time_ - self._began, 3),
+                metrics=metrics or {},
+                rng={} if self.run.seed is None else {"seed": self.run.seed},
+                data_slice={},
+                model_info=self._model_info(phase) | dict(facts or {}),
+                notes=list(notes),
+            )
+            self.journal.append(event)
+        for each in self._deliveries:
+            each.wake()
+        return event
+
+    def end(self, status: str, step: int, *, is_exit: bool = False) -> list[DeliveryReport]:
+        """Write the end event, deliver what is left within the deadline, and close the journal.
+
+        Args:
+            status: `FINISHED`, `FAILED` or `KILLED`.
+            step: The last step.
+            is_exit: Whether the process is ending before training did.
+        """
+        try:
+            self.emit("end", step, self._summary, facts={"status": status})
+        finally:
+            self.journal.close()
+            reports = delivery.finish_all(
+                self._deliveries,
+                status,
+                [self.journal.path],
+                self._settings.close_deadline_s,
+                is_exit=is_exit,
+            )
+        return reports
+
+    def _is_due(self, step: int) -> bool:
+        is_due = (
+            self._last_step is None or step == self._last_step or step - self._last_step >= self._every_steps
+        )
+        if is_due:
+            self._last_step = step
+        return is_due
+
+    def _model_info(self, phase: str) -> dict[str, Any]:
+        told: dict[str, Any] = {"run_id": self.run.run_id, "git_sha": self.run.git_sha, "phase": phase}
+        told |= {"segment": self._segment, "rank": self.run.rank or None}
+        return {k: v for k, v in told.items() if v is not None}
+
+    def _now(self) -> float:
+        """The time in whole milliseconds, later than every event before, whatever the clock does."""
+        now = round(self._epoch + self._clock.monotonic(), 3)
+        last = self.journal.last
+        return now if last is None else max(now, round(last.time + 0.001, 3))

@@ -1,0 +1,125 @@
+"""The TrainingMetrics table: fixed columns first, one row a step and phase, missing and NaN apart."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from rldk.errors import SettingError
+from rldk.frame import DTYPES, training_metrics
+
+
+@pytest.fixture
+def log(make_event):
+    """Build a metrics event of some step."""
+
+    def make(step, metrics, *, segment=0, phase="train", run_id="r", **fields):
+        info = {"run_id": run_id, "phase": phase, "segment": segment, "git_sha": "abc"}
+        return make_event(step=step, metrics=metrics, model_info=info, **fields)
+
+    return make
+
+
+def test_the_first_columns_and_dtypes_are_fixed(log):
+    """They do not depend on what a run logged; other metrics follow by name."""
+    table = training_metrics([log(1, {"zeta": 1, "alpha": 2, "loss": 3})])
+    assert list(table.columns) == [*DTYPES, "alpha", "zeta"]
+    assert {name: str(dtype) for name, dtype in table.dtypes.items()} == DTYPES | {
+        "alpha": "Float64",
+        "zeta": "Float64",
+    }
+
+
+def test_no_events_give_an_empty_table_of_the_same_schema():
+    """An empty run has the columns and dtypes of any other."""
+    table = training_metrics([])
+    assert {name: str(dtype) for name, dtype in table.dtypes.items()} == DTYPES
+    assert table.empty
+
+
+def test_missing_nan_infinity_and_zero_are_four_things(log):
+    """Isna tells what was not measured; NaN is a value."""
+    values = [{"loss": 0.0}, {"loss": math.nan}, {"loss": math.inf}, {}]
+    column = training_metrics([log(step, metrics) for step, metrics in enumerate(values)])["loss"]
+    assert column.isna().tolist() == [False, False, False, True]
+    assert (column[0], column[2]) == (0.0, math.inf)
+    assert math.isnan(column[1])
+
+
+def test_rows_are_sorted_by_step_with_evaluation_after_training(log):
+    """The order of the events does not matter."""
+    table = training_metrics([log(2, {"loss": 1}), log(1, {"loss": 1}, phase="eval"), log(1, {"loss": 1})])
+    assert list(zip(table["step"], table["phase"], strict=True)) == [(1, "train"), (1, "eval"), (2, "train")]
+
+
+def test_two_logs_of_one_step_are_one_row(log):
+    """A step that is logged in two parts keeps both."""
+    table = training_metrics([log(1, {"loss": 1.0}), log(1, {"reward_mean": 2.0})])
+    assert len(table) == 1
+    assert (table["loss"][0], table["reward_mean"][0]) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_repeated_step_is_superseded_as_a_whole(log, order):
+    """Nothing of the earlier attempt shows through, in whatever order they are read."""
+    attempts = [log(1, {"loss": 1.0, "kl_mean": 1.0}), log(1, {"loss": 2.0}, segment=1)]
+    table = training_metrics(attempts[::order])
+    assert table["loss"].tolist() == [2.0]
+    assert table["kl_mean"].isna().tolist() == [True]
+
+
+def test_all_attempts_can_be_asked_for(log):
+    """Every attempt is a row, told apart by the number of its start."""
+    events = [log(1, {"loss": 1.0}), log(1, {"loss": 2.0}, segment=1), log(2, {"loss": 3.0}, segment=1)]
+    table = training_metrics(events, attempts="all")
+    assert list(zip(table["step"], table["segment"], table["loss"], strict=True)) == [
+        (1, 0, 1.0),
+        (1, 1, 2.0),
+        (2, 1, 3.0),
+    ]
+
+
+def test_anything_else_is_told():
+    """The error lists what attempts may be."""
+    with pytest.raises(SettingError, match="latest or all"):
+        training_metrics([], attempts="first")
+
+
+def test_runs_are_kept_apart(log):
+    """The same step of two runs is two rows."""
+    table = training_metrics([log(1, {"loss": 1.0}), log(1, {"loss": 2.0}, run_id="other")])
+    assert table["run_id"].tolist() == ["other", "r"]
+
+
+def test_only_metrics_events_are_rows(log):
+    """A resource sample or the end of a run is no step."""
+    assert training_metrics([log(1, {"x": 1}, kind="resource"), log(1, {"x": 1}, kind="end")]).empty
+
+
+def test_what_every_event_repeats_is_a_column(log):
+    """Seed, run, commit and token counts come from the event's other fields."""
+    event = log(
+        1, {"loss": 1}, rng={"seed": 42}, data_slice={"tokens_in": 10, "tokens_out": 5}, wall_time=1.5
+    )
+    row = training_metrics([event]).iloc[0]
+    assert (row["seed"], row["tokens_in"], row["tokens_out"], row["git_sha"]) == (42, 10, 5, "abc")
+    assert row["wall_time"] == 1.5
+
+
+def test_an_int_beyond_every_float_is_infinite(log):
+    """A huge number does not raise."""
+    assert training_metrics([log(1, {"loss": 10**400})])["loss"].tolist() == [math.inf]
+
+
+def test_the_table_survives_sorting_copying_and_joining(log):
+    """NaN does not turn into missing by the usual handling of a table."""
+    table = training_metrics([log(1, {"loss": math.nan}), log(2, {})])
+    for changed in (
+        table.copy(),
+        table.sort_values("step"),
+        pd.concat([table, table]).iloc[:2],
+        table.loc[:1],
+    ):
+        assert changed["loss"].isna().tolist() == [False, True]
