@@ -1,0 +1,1 @@
+"""The bridge to MLflow: a sink and an adapter."""

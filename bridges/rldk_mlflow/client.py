@@ -1,0 +1,175 @@
+"""How do we speak to MLflow: its own client, on a short leash that only our own calls feel."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import socket
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from rldk.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_S: Final = 3.0
+ANSWER_S: Final = 6.0
+
+_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_CLIENT_ERRORS: Final = range(400, 500)
+_DATA_ERRORS: Final = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
+_WORTH_ANOTHER_TRY: Final = frozenset({408, 429, 499})
+
+_ours: ContextVar[dict[str, object] | None] = ContextVar("rldk_mlflow_settings", default=None)
+
+
+def require(what: str) -> None:
+    """Make sure that MLflow is installed, without importing it.
+
+    Raises:
+        MissingDependencyError: It is not.
+    """
+    if find_spec("mlflow") is None:
+        raise MissingDependencyError(what, "mlflow", "mlflow")
+
+
+def library() -> Any:  # noqa: ANN401  # a module without types
+    """Give MLflow, imported on first use: it takes seconds, and not everyone has it."""
+    return importlib.import_module("mlflow")
+
+
+def connect(uri: str) -> Any:  # noqa: ANN401  # MlflowClient is not typed
+    """Open MLflow's client; to be called inside `leash`.
+
+    Raises:
+        OSError: No database server listens there.
+    """
+    knock(uri)
+    return library().MlflowClient(tracking_uri=uri)
+
+
+def knock(uri: str) -> None:
+    """Make sure that someone listens where a database server should be.
+
+    Raises:
+        OSError: No one does.
+    """
+    # MLflow tries ten times, 100 s in all, before it admits that a database server is not there:
+    # https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/store/db/utils.py#L360
+    parts = urlsplit(uri)
+    port = _PORTS.get(_engine(uri))
+    if port and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or port), timeout=CONNECT_S).close()
+
+
+@contextmanager
+def leash(answer_s: float = ANSWER_S, retries: int = 0) -> Iterator[None]:
+    """Let MLflow's requests made inside give up soon, and print nothing.
+
+    MLflow retries for four minutes, and for twenty where the server hangs. It takes its limits from
+    the environment on every request, and the environment belongs to the whole process, so that to
+    set them there would change the user's own calls. Here the objects through which MLflow reads
+    those variables look into a context variable first: threads other than ours see no difference.
+    https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/utils/rest_utils.py#L137-L143
+    """
+    settings = _settings(answer_s, retries)
+    _lend(settings)
+    token = _ours.set(settings)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
+def _settings(answer_s: float, retries: int) -> dict[str, object]:
+    # A user who says how long their server may take knows better than we do.
+    patience = float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", answer_s))
+    return {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": (CONNECT_S, patience),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": retries,
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": 1,
+        "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": False,
+        "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": round(patience),
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": True,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": False,
+    }
+
+
+def _lend(settings: dict[str, object]) -> None:
+    variables = library().environment_variables
+    for name in settings:
+        variable = getattr(variables, name, None)
+        if variable is not None and "get" not in vars(variable):
+            variable.get = _looking_here_first(name, variable.get)
+
+
+def _looking_here_first(name: str, read: Any) -> Any:  # noqa: ANN401  # untyped functions of MLflow
+    def get() -> object:
+        ours = _ours.get()
+        return ours[name] if ours and name in ours else read()
+
+    return get
+
+
+def is_final(error: Any) -> bool:  # noqa: ANN401  # MlflowException is not typed
+    """Whether MLflow would refuse the same request again."""
+    if type(error.__cause__).__module__.startswith("sqlalchemy"):
+        return False  # MLflow calls most trouble with its database, a lost connection too, BAD_REQUEST
+    status = error.get_http_status_code()
+    return status in _CLIENT_ERRORS and status not in _WORTH_ANOTHER_TRY
+
+
+def is_about_the_data(error: Any) -> bool:  # noqa: ANN401  # MlflowException is not typed
+    """Whether MLflow refuses what was sent, and not the run: this one is deleted, unknown or forbidden."""
+    return error.error_code in _DATA_ERRORS and "must be in the 'active' state" not in str(error)
+
+
+def without_secrets(text: str) -> str:
+    """Drop the user, password and query of every URL in a text."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "", re.sub(r"(?<=\w)\?[^#\s]*=[^#\s]*", "", text))
+
+
+def is_web(uri: str) -> bool:
+    """Whether a tracking URI is that of a server with pages."""
+    return uri.startswith(("http://", "https://"))
+
+
+def is_database(uri: str) -> bool:
+    """Whether MLflow would open a database itself."""
+    return _engine(uri) in {"sqlite", *_PORTS}
+
+
+def _engine(uri: str) -> str:
+    return uri.partition(":")[0].partition("+")[0]
+
+
+def local_path(uri: str) -> Path | None:
+    """Where a tracking URI points to on this machine; None where it points elsewhere."""
+    if _engine(uri) == "sqlite":
+        return Path(uri.partition(":///")[2].partition("?")[0])
+    if uri.startswith("file:"):
+        return Path(url2pathname(urlsplit(uri).path))
+    return None if ":" in uri or uri == "databricks" else Path(uri)
+
+
+def schema_versions(uri: str) -> tuple[str | None, str]:
+    """Tell a database's schema version, None where it has none, and the one that MLflow works with.
+
+    Raises:
+        OSError: The database cannot be asked.
+    """
+    knock(uri)
+    utils = importlib.import_module("mlflow.store.db.utils")
+    sqlalchemy = importlib.import_module("sqlalchemy")
+    try:
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+        return utils._get_schema_version(engine), utils._get_latest_schema_revision()  # noqa: SLF001
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        raise ConnectionError(str(error)) from error

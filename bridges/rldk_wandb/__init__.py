@@ -1,0 +1,1 @@
+"""The bridge to Weights & Biases: a sink, an adapter, and a reader of offline files."""

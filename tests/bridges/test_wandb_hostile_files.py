@@ -1,0 +1,136 @@
+"""No file, however it was made, makes the reader fail, hang or give something that was not written."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rldk_wandb import offline
+from rldk_wandb.offline import WandbFile
+
+HEAD = b":W&B\xe1\xbe\x00"
+
+
+def chunk(payload, kind=1):
+    """A chunk with the right checksum."""
+    return struct.pack("<IHB", zlib.crc32(bytes([kind]) + payload), len(payload), kind) + payload
+
+
+def field(number, payload):
+    """A length-delimited protobuf field."""
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+def varint(value):
+    """A protobuf varint."""
+    head = bytes([value & 0x7F | 0x80 * (value > 0x7F)])
+    return head + varint(value >> 7) if value > 0x7F else head
+
+
+def history(*items):
+    """A record with one row."""
+    return field(2, b"".join(field(1, item) for item in items))
+
+
+def flat(value, key=b"k"):
+    """An item as W&B writes it."""
+    return field(2, key) + field(16, value)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read a file of these records: its rows, and its damage."""
+
+    def read(*records, raw=b""):
+        path = tmp_path / "run-x.wandb"
+        path.write_bytes(HEAD + b"".join(map(chunk, records)) + raw)
+        file = WandbFile(path)
+        return list(file.rows()), file.damage
+
+    return read
+
+
+GOOD = history(flat(b"1"))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(b"\xff" * 50, id="endless varint"),
+        pytest.param(b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f", id="length beyond the record"),
+        pytest.param(b"\x12", id="no length"),
+        pytest.param(b"\x13\x14", id="group"),
+        pytest.param(b"\x17", id="wire type 7"),
+        pytest.param(b"\x11\x00\x00", id="half a double"),
+        pytest.param(field(2, b"\x0a\x05\x12"), id="half a field"),
+        pytest.param(history(b"\x12"), id="a name without length"),
+        pytest.param(history(b"\x12\x01k\x82\x01"), id="a value without length"),
+        pytest.param(history(flat(b"1", key=b"\xff")), id="no UTF-8"),
+        pytest.param(history(flat(b"1.2.3")), id="no number"),
+        pytest.param(history(flat(b"nan")), id="no JSON"),
+        pytest.param(history(flat(b"9" * 5000)), id="too many digits"),
+        pytest.param(history(flat(b"[" * 30_000)), id="deep JSON"),
+        pytest.param(history(flat(b"[" * 15_000 + b"]" * 15_000)), id="deep JSON that ends"),
+        pytest.param(history(field(2, b"k") * 5000 + field(16, b"1")), id="deep key"),
+        pytest.param(history(flat(b'{"a":')), id="half of JSON"),
+        pytest.param(history(field(2, b"k") + b"\x31\x00"), id="half a typed number"),
+        pytest.param(history(field(2, b"k") + field(8, b"[" * 30_000)), id="deep typed JSON"),
+    ],
+)
+def test_a_record_that_is_no_message(read, bad):
+    """A record that cannot be decoded is counted, and costs no other."""
+    rows, damage = read(GOOD, bad, GOOD)
+    assert rows == [{"k": 1}, {"k": 1}]
+    assert damage.undecodable == 1
+
+
+def test_config_that_is_no_config(tmp_path):
+    """Config that nobody would write, as a key below a number or the removal of nothing, does no harm."""
+    updates = [
+        field(1, field(2, b"a") + field(16, b"1")),
+        field(1, field(2, b"a") + field(2, b"b") + field(16, b"2")),
+        field(2, field(2, b"a") + field(2, b"b") + field(2, b"c")),
+        field(2, field(2, b"no") + field(2, b"no")),
+        field(1, b""),
+    ]
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(HEAD + b"".join(chunk(field(5, update)) for update in updates))
+    assert WandbFile(path).run().config == {"a": {"b": 2}, "": None}
+
+
+def test_values_beyond_json(read):
+    """NaN and the infinities are numbers when they are bare and text when they are quoted."""
+    rows, _ = read(*(history(flat(text)) for text in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b'"NaN"')))
+    assert repr([row["k"] for row in rows]) == "[nan, inf, -inf, inf, 'NaN']"
+
+
+@pytest.mark.parametrize("pieces", [[2], [2, 3], [3], [4], [3, 4], [2, 1], [2, 2]])
+def test_pieces_without_the_rest(read, pieces):
+    """Pieces of records do not join with what is not theirs."""
+    joined, damage = read(raw=b"".join(chunk(GOOD, kind) for kind in pieces) + chunk(GOOD))
+    assert joined == [{"k": 1}] * (1 + pieces.count(1))
+    assert damage.pieces
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=60), max_size=5), st.binary(max_size=200))
+def test_anything(read, records, noise):
+    """Any bytes, with right checksums and without, are read to the end."""
+    read(*records, raw=noise)
+
+
+@pytest.mark.parametrize("block", [b"\x01", b"\0\x40\x01", struct.pack("<IHB", 0, 16000, 1), b"\0"])
+def test_search_is_bounded(read, monkeypatch, block):
+    """Where everything looks like the beginning of a chunk, no more than some bytes are summed per byte."""
+    summed = []
+    counting = SimpleNamespace(crc32=lambda data: summed.append(len(data)) or zlib.crc32(data))
+    monkeypatch.setattr(offline, "zlib", counting)
+    rows, damage = read(raw=(block * 32768)[: 3 * 32768])
+    assert rows == []
+    assert damage.seen or damage.torn
+    assert sum(summed) < 300 * 3 * 32768
