@@ -1,0 +1,163 @@
+"""What people type: the `rldk` command."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rldk._version import __version__
+from rldk.errors import RLDKError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rldk.demo import DemoRun, Readback
+
+app = typer.Typer(
+    help="RLDK: the experiment-tracker bridge for RLHF training with TRL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_console = Console(highlight=False)
+
+_LAST_STEPS = 8
+_SHOWN = ("step", "phase", "reward_mean", "kl_mean", "grad_norm", "loss", "reward_gain_per_kl")
+
+
+class Tracker(StrEnum):
+    """Which trackers the demo opens."""
+
+    none = "none"
+    mlflow = "mlflow"
+    wandb = "wandb"
+    all = "all"
+
+    @property
+    def names(self) -> list[str]:
+        """The trackers, one by one."""
+        if self is Tracker.all:
+            return ["mlflow", "wandb"]
+        return [] if self is Tracker.none else [self.value]
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001  # typer's callback
+    if asked:
+        _console.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """RLDK: the experiment-tracker bridge for RLHF training with TRL."""
+
+
+@app.command()
+def demo(
+    tracker: Annotated[Tracker, typer.Option(help="Which trackers to record in.")] = Tracker.all,
+    output: Annotated[Path, typer.Option(help="Folder for all that the run writes.")] = Path("rldk-demo"),
+    steps: Annotated[int, typer.Option(min=2, help="Optimizer steps to train.")] = 40,
+) -> None:
+    """Train a tiny model with TRL's GRPO, record it everywhere, read it back and compare.
+
+    Exit code 1 if the trackers do not give back what the journal holds.
+    """
+    from rldk import demo as the_demo
+
+    try:
+        with _progress() as progress:
+            task = progress.add_task("loading TRL", total=steps)
+            run = the_demo.train(
+                output,
+                steps=steps,
+                trackers=tracker.names,
+                on_step=lambda step: progress.update(task, completed=step, description="training"),
+            )
+        _show_homes(run, output)
+        readback = the_demo.read_back(run)
+    except RLDKError as error:
+        _fail(error)
+    _show_last_steps(readback.tables["journal"])
+    _show_agreement(readback)
+    if not readback.agrees:
+        raise typer.Exit(1)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=_console)
+
+
+def _show_homes(run: DemoRun, output: Path) -> None:
+    _console.print(f"Run {run.run_id} is in", style="bold")
+    for name, source in run.sources.items():
+        _console.print(f"  {name:<8} {source}", soft_wrap=True)
+    for report in run.reports:
+        _console.print(
+            f"  {report.tracker:<8} {report.delivered} events delivered,"
+            f" {report.rejected} refused, {report.waiting} waiting"
+        )
+    if "mlflow" in run.sources:
+        store = f"sqlite:///{(output / 'mlflow.db').resolve()}"
+        _console.print("Open the MLflow UI with:", style="bold")
+        _console.print(f"  {_command('mlflow')} server --backend-store-uri {store}", soft_wrap=True)
+
+
+def _command(name: str) -> str:
+    """How to call a command of this environment: by its path, where the shell does not find it."""
+    return name if shutil.which(name) else str(Path(sys.executable).with_name(name))
+
+
+def _show_last_steps(journal: pd.DataFrame) -> None:
+    table = Table(title="The last steps, as ingested from the journal", title_justify="left")
+    for name in _SHOWN:
+        table.add_column(name, justify="right")
+    for row in journal.tail(_LAST_STEPS)[list(_SHOWN)].itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    _console.print(table)
+
+
+def _show_agreement(readback: Readback) -> None:
+    if not readback.differences:
+        _console.print("The journal is the only home; nothing to compare it with.")
+        return
+    journal = readback.tables["journal"]
+    table = Table(title="Does each tracker give back what the journal holds?", title_justify="left")
+    for heading in ("metric", "values", "not finite", *readback.differences):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for name in dict.fromkeys(c for columns in readback.differences.values() for c in columns):
+        measured = journal[name].dropna() if name in journal else journal["step"].iloc[:0]
+        counts = [columns.get(name, 0) for columns in readback.differences.values()]
+        verdicts = ["yes" if not count else f"[red]{count} differ[/red]" for count in counts]
+        table.add_row(name, str(len(measured)), str(_not_finite(measured)), *verdicts)
+    _console.print(table)
+    verdict = "agree on every value" if readback.agrees else "[red]do not agree[/red]"
+    _console.print(f"{', '.join(readback.tables)} {verdict} of {len(journal)} rows.")
+
+
+def _not_finite(measured: pd.Series) -> int:
+    return sum(isinstance(value, float) and not math.isfinite(value) for value in measured)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "" if str(value) == "<NA>" else str(value)
+
+
+def _fail(error: RLDKError) -> NoReturn:
+    typer.echo(f"rldk: {error}", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,70 @@
+"""From any source to one table: find the adapter, read, frame."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+from rldk import bridge
+from rldk.errors import UnknownSourceError
+from rldk.frame import training_metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from rldk.bridge import Adapter
+
+_logger = logging.getLogger(__name__)
+
+
+def ingest_runs(
+    source: str | Path,
+    *,
+    adapter_hint: str | None = None,
+    attempts: Literal["latest", "all"] = "latest",
+) -> pd.DataFrame:
+    """Read a run from wherever it is kept into the TrainingMetrics table.
+
+    Args:
+        source: A journal (`.jsonl`) or a folder of journals; a W&B offline run folder or its
+            `.wandb` file; an MLflow run as `runs:/ID`, as its page's URL, or as
+            `TRACKING_URI#runs/ID` (`sqlite:////data/mlflow.db#runs/ID`).
+        adapter_hint: Name of the adapter to use, instead of asking each whether it recognises the source.
+        attempts: Where a resumed run repeats steps, whether to keep the `latest` attempt of each or `all`.
+
+    Returns:
+        One row for each step and phase; see `rldk.frame.training_metrics`. What could not be read
+        is logged, and told in `df.attrs["problems"]`.
+
+    Raises:
+        UnknownSourceError: No adapter recognises the source.
+        UnknownBridgeError: No adapter has the name of the hint.
+        SourceError: The source cannot be read.
+        SettingError: `attempts` is neither.
+    """
+    adapter = find_adapter(str(source), adapter_hint)
+    table = training_metrics(adapter.events(), attempts=attempts)
+    table.attrs["adapter"] = adapter.name
+    table.attrs["problems"] = list(adapter.problems)
+    for problem in adapter.problems:
+        _logger.warning("%s", problem)
+    return table
+
+
+def find_adapter(source: str, hint: str | None = None) -> Adapter:
+    """Find who reads a source: the adapter that is named, else the first that recognises it.
+
+    Raises:
+        UnknownSourceError: No adapter recognises the source.
+        UnknownBridgeError: No adapter has the name of the hint.
+    """
+    if hint is not None:
+        return bridge.adapter(hint)(source)
+    installed = bridge.adapters()
+    for cls in installed.values():
+        adapter = cls(source)
+        if adapter.can_handle():
+            return adapter
+    raise UnknownSourceError(source, installed)

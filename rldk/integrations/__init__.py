@@ -1,0 +1,1 @@
+"""How RLDK hangs into other libraries."""

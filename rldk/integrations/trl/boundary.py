@@ -1,0 +1,36 @@
+"""The trainer's boundary: what goes wrong in RLDK stays in RLDK."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_logger = logging.getLogger(__name__)
+
+
+class CountsErrors(Protocol):
+    """A callback that tells how often RLDK itself failed."""
+
+    errors: int
+
+
+_Hook = TypeVar("_Hook", bound="Callable[..., None]")
+
+
+def guarded(hook: _Hook) -> _Hook:
+    """Log and count an error in a callback's hook, the first one with its traceback; training goes on."""
+
+    @functools.wraps(hook)
+    def safe(self: CountsErrors, *args: object, **kwargs: object) -> None:
+        try:
+            hook(self, *args, **kwargs)
+        except Exception:
+            self.errors += 1
+            level = logging.ERROR if self.errors == 1 else logging.DEBUG
+            _logger.log(level, "RLDK failed in %s; training goes on", hook.__name__, exc_info=True)
+
+    return cast("_Hook", safe)

@@ -1,0 +1,289 @@
+"""What a trainer's callbacks tell the recorder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rldk import bridge, identity, settings
+from rldk.errors import MissingDependencyError, SettingError
+from rldk.health import checkpoints, thresholds
+from rldk.health.resources import Sampler
+from rldk.integrations.trl import run as run_facts
+from rldk.integrations.trl.boundary import guarded
+from rldk.integrations.trl.ending import ProcessEnd
+from rldk.integrations.trl.measures import GradientNorm
+from rldk.journal import SUFFIX, Journal
+from rldk.recorder import Recorder
+
+try:
+    from transformers import TrainerCallback
+except ImportError as error:
+    raise MissingDependencyError("rldk.integrations.trl", "transformers", "trl") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from rldk.bridge import Sink
+    from rldk.delivery import DeliveryReport
+    from rldk.event import Event
+
+_logger = logging.getLogger(__name__)
+
+_SHOWN: Final = ("loss", "reward_mean", "kl_mean", "entropy_mean", "grad_norm", "lr")
+
+
+class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
+    """Records a training run: to a journal first, from there to the trackers.
+
+    Add it to any TRL trainer, beside `wandb.init` or `mlflow.start_run`. Only the main process
+    records. Nothing that it does can fail or hold up training.
+
+    Args:
+        output_dir: Folder of the journal, `{run_id}_events.jsonl`; by default `rldk` in the
+            trainer's own `output_dir`.
+        log_interval: Log one readable line of the run's state every so many steps; 0 for none.
+        jsonl_log_interval: Record a training step only when this many steps have passed since the
+            last one recorded. Evaluations are always recorded.
+        enable_jsonl_logging: Keep the journal. Without it, it lives in a temporary folder for as
+            long as the trackers need it.
+        alert_thresholds: Limits above which the event of the step gets a note: `kl_divergence`,
+            `clip_fraction`, `gradient_norm`, `reward_std`.
+        run_id: Id of the run; by default that of the active W&B run, else of the active MLflow run,
+            else of the run whose checkpoint is resumed, else `run_name` made unique, else a fresh
+            one. Made safe as a file name.
+        enable_resource_monitoring: Sample the process and its host every 15 seconds.
+        enable_checkpoint_analysis: Record each saved checkpoint: where it is, its files and bytes.
+        measure_missing: Measure what the trainer leaves out where a hook can: the gradient norm of PPO.
+        per_rank: Let each of the other processes of a distributed training keep a journal of its
+            own, `{run_id}.rank{n}.jsonl`, with its resources and the time of its steps. All
+            processes must set it alike.
+        trackers: `"auto"` for the trackers that have an active run; or names, such as
+            `["mlflow", "wandb"]`, of which those without an active run open one; or None.
+
+    Attributes:
+        errors: How often RLDK itself failed; such failures are logged and never reach the trainer.
+        journal_path: The journal; None until training begins.
+        run_id: The run's id; the given one, or None, until training begins.
+        reports: What each tracker got; complete when training has ended.
+
+    Raises:
+        SettingError: A parameter's value cannot be used.
+        UnknownBridgeError: A tracker's name is not known.
+        MissingDependencyError: A named tracker's library is not installed.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path | None = None,
+        *,
+        log_interval: int = 10,
+        jsonl_log_interval: int = 1,
+        enable_jsonl_logging: bool = True,
+        alert_thresholds: Mapping[str, float] | None = None,
+        run_id: str | None = None,
+        enable_resource_monitoring: bool = True,
+        enable_checkpoint_analysis: bool = True,
+        measure_missing: bool = True,
+        per_rank: bool = False,
+        trackers: Literal["auto"] | Iterable[str] | None = "auto",
+    ) -> None:
+        super().__init__()
+        self.run_id = run_id
+        self.errors = 0
+        self.journal_path: Path | None = None
+        self.reports: list[DeliveryReport] = []
+        self._given_run_id = run_id
+        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._log_interval = _interval("log_interval", log_interval, least=0)
+        self._every_steps = _interval("jsonl_log_interval", jsonl_log_interval, least=1)
+        self._keeps_journal = enable_jsonl_logging
+        self._limits = thresholds.checked(alert_thresholds)
+        self._monitors = enable_resource_monitoring
+        self._analyses = enable_checkpoint_analysis
+        self._measures = measure_missing
+        self._per_rank = per_rank
+        self._trackers = _checked_trackers(trackers)
+        self._settings = settings.from_environment()
+        self._recorder: Recorder | None = None
+        self._sampler: Sampler | None = None
+        self._norm: GradientNorm | None = None
+        self._end_of_process = ProcessEnd(self._exit)
+        self._said: set[str] = set()
+        self._step = 0
+        self._is_training = False
+
+    @guarded
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Settle which run this is and begin to record."""
+        del control
+        self._end("FAILED")  # an earlier train() that raised
+        if state.is_world_process_zero or self._per_rank:
+            self._begin(args, state)
+            self._is_training = True
+            self._measure(args, kwargs.get("optimizer"))
+
+    @guarded
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Record the log. A subclass may add to `logs` before it calls this."""
+        del control, kwargs
+        if not logs or not state.is_world_process_zero:
+            return
+        if self._recorder is None and not self._is_training:
+            self._begin(args, state)  # evaluate() outside train()
+        if self._recorder is not None:
+            self._step = state.global_step
+            self._say(self._recorder.log(state.global_step, self._completed(logs)), state.max_steps)
+
+    @guarded
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """On the other processes, which log nothing of their own, record the time of the step."""
+        del args, control, kwargs
+        if self._recorder is not None and not state.is_world_process_zero:
+            self._step = state.global_step
+            self._recorder.lap(state.global_step)
+
+    @guarded
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Record the checkpoint that was just saved."""
+        del control, kwargs
+        if self._recorder is not None and self._analyses and state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            measured = checkpoints.measure(folder)
+            self._recorder.emit("checkpoint", state.global_step, measured, facts={"checkpoint": str(folder)})
+
+    @guarded
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Deliver what is left, within the deadline."""
+        del args, control, kwargs
+        self._step = state.global_step
+        self._end("FINISHED")
+
+    def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
+        is_main = state.is_world_process_zero
+        attached = {name: sink for name, cls in bridge.sinks().items() if (sink := cls.attach())}
+        who = self._settle(args, state, attached)
+        run = run_facts.describe(args, who)
+        sinks = self._sinks(attached) if is_main else []
+        suffix = SUFFIX if is_main else f".rank{run.rank}.jsonl"
+        self.run_id, self._step = who.run_id, state.global_step
+        self.journal_path = self._folder(args) / f"{who.run_id}{suffix}"
+        self._recorder = Recorder(
+            Journal(self.journal_path),
+            run,
+            settings=self._settings,
+            limits=self._limits,
+            every_steps=self._every_steps,
+        )
+        self._recorder.begin(state.global_step, sinks)
+        self._start_sampler(self._recorder)
+        self._end_of_process.watch()
+        names = ", ".join(sink.name for sink in sinks) or "no tracker"
+        _logger.info("run %s (from %s), %s, journal %s", who.run_id, who.origin, names, self.journal_path)
+
+    def _settle(
+        self, args: TrainingArguments, state: TrainerState, attached: Mapping[str, Sink]
+    ) -> identity.Identity:
+        ids = {name: sink.tracker_run_id for name, sink in attached.items() if sink.tracker_run_id}
+        who = identity.settle(self._given_run_id, ids, run_facts.recalled(state), run_facts.run_name(args))
+        if self._per_rank:
+            who = run_facts.shared(who)
+        run_facts.remember(state, who.run_id)
+        return who
+
+    def _folder(self, args: TrainingArguments) -> Path:
+        if not self._keeps_journal:
+            return Path(tempfile.mkdtemp(prefix="rldk-"))
+        return self._output_dir or Path(args.output_dir) / "rldk"
+
+    def _sinks(self, attached: Mapping[str, Sink]) -> list[Sink]:
+        if self._trackers == "auto":
+            return list(attached.values())
+        return [attached.get(name) or bridge.sink(name).create() for name in self._trackers]
+
+    def _start_sampler(self, recorder: Recorder) -> None:
+        if self._monitors:
+            self._sampler = Sampler(lambda sample: _emit_sample(recorder, self._step, sample))
+            self._sampler.start()
+
+    def _measure(self, args: TrainingArguments, optimizer: object) -> None:
+        is_sharded = bool(args.fsdp or args.deepspeed)  # then no process sees a whole gradient
+        if self._measures and optimizer is not None and not is_sharded and run_facts.lacks_norm(args):
+            self._norm = GradientNorm(optimizer)
+
+    def _completed(self, logs: dict[str, Any]) -> dict[str, Any]:
+        norm = None if self._norm is None else self._norm.take()
+        return logs if norm is None or "grad_norm" in logs else {**logs, "grad_norm": norm}
+
+    def _say(self, events: list[Event], max_steps: int) -> None:
+        for event in events:
+            if event.phase == "train" and self._log_interval and event.step % self._log_interval == 0:
+                shown = (f"{name}={event.metrics[name]:.4g}" for name in _SHOWN if name in event.metrics)
+                _logger.info("step %d/%d %s", event.step, max_steps, " ".join(shown))
+            for note in event.notes:
+                level = logging.DEBUG if note in self._said else logging.WARNING
+                _logger.log(level, "step %d: %s", event.step, note)
+            self._said.update(event.notes)
+
+    def _exit(self, status: str) -> None:
+        """The process ends without `on_train_end`: training raised, or only evaluate() was called."""
+        self._end(status if self._is_training else "FINISHED", is_exit=self._is_training)
+
+    def _end(self, status: str, *, is_exit: bool = False) -> None:
+        recorder, self._recorder = self._recorder, None
+        self._is_training = False
+        if recorder is None:
+            return
+        self._end_of_process.unwatch()
+        for running in (self._sampler, self._norm):
+            if running is not None:
+                running.stop()
+        self._norm = None
+        self.reports = recorder.end(status, self._step, is_exit=is_exit)
+        if not self._keeps_journal:
+            self._drop_journal(recorder.journal.path)
+
+    def _drop_journal(self, path: Path) -> None:
+        if all(report.waiting == 0 for report in self.reports):
+            shutil.rmtree(path.parent)
+        else:
+            _logger.warning("%s is kept, for it holds what did not arrive", path)
+
+
+def _emit_sample(recorder: Recorder, step: int, sample: dict[str, int | float]) -> None:
+    recorder.emit("resource", step, sample)
+
+
+def _interval(name: str, value: int, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingError(name, value, f"a whole number of steps, at least {least}")
+    return value
+
+
+def _checked_trackers(trackers: Literal["auto"] | Iterable[str] | None) -> Literal["auto"] | tuple[str, ...]:
+    if trackers is None or trackers == "auto":
+        return trackers or ()
+    names = (trackers,) if isinstance(trackers, str) else tuple(dict.fromkeys(trackers))
+    for name in names:
+        bridge.sink(name).create()
+    return names
