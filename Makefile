@@ -4,14 +4,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEV := '.[dev]'
+MATRIX := '.[trl,mlflow,wandb]' pytest pytest-timeout hypothesis
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo test test-matrix lint format lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/rldk demo
 
-test: $(INSTALLED) lint
+test: lint
 	$(BIN)/pytest
+
+# The callback on real trainers, on the oldest TRL and on the last one that has PPO.
+# (TRL below 0.29 does not work with transformers 5, so the first one has a transformers of its own.)
+test-matrix: matrix-0.23.1 matrix-1.12.0
+
+matrix-%: .venv-trl-%/.installed
+	.venv-trl-$*/bin/pytest -o filterwarnings=default tests/integrations tests/contract
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -23,19 +32,27 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# constraints.txt pins every package, so that the same commit gives the same result next year.
-$(INSTALLED): pyproject.toml constraints.txt rldk/_version.py
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "RLDK needs Python 3.11 or newer; set PYTHON=")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'torch==2.13.0' hatchling editables
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
-	touch $@
+# constraints/ pins every package, so that the same commit gives the same result next year.
+$(INSTALLED): pyproject.toml constraints/main.txt rldk/_version.py
+	$(call install,$(VENV),constraints/main.txt,$(DEV))
 
-# Writes constraints.txt anew from what .venv holds; review the difference before committing it.
+.venv-trl-%/.installed: constraints/trl-%.txt pyproject.toml rldk/_version.py
+	$(call install,.venv-trl-$*,$<,$(MATRIX) 'trl==$*')
+
+# $(1) the environment, $(2) the pins, $(3) what to install
+define install
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "RLDK needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --constraint $(2) 'torch==2.13.0' hatchling editables
+	$(1)/bin/python -m pip install --quiet --constraint $(2) --no-build-isolation --editable $(3)
+	touch $(1)/.installed
+endef
+
+# Writes constraints/main.txt anew from what .venv holds; review the difference before committing it.
 # (torch's local version, such as +cpu, is left out: it says which index a machine uses. On Linux torch
 # itself pins the CUDA packages that it brings.)
 lock: $(INSTALLED)
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints/main.txt
 
 clean:
-	rm -rf $(VENV) rldk-demo
+	rm -rf $(VENV) .venv-trl-* rldk-demo

@@ -21,6 +21,7 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         raw: Key in their logs. `{...}` stands for any text, and is repeated in the metric's name.
         derived: How RLDK works the metric out where no key holds it: a sum of products of metrics of
             the same log and of arguments of the trainer.
+        measured: How RLDK measures the metric where the trainer does not log it.
         since: First TRL release of which this is true; empty for all from 0.23 on.
         until: Last TRL release of which this is true; empty for all up to the newest.
         reduction: Stands in for the metric's own, where these trainers reduce otherwise.
@@ -30,6 +31,7 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     by: tuple[str, ...]
     raw: str = ""
     derived: str = ""
+    measured: str = ""
     since: str = ""
     until: str = ""
     reduction: str = ""

@@ -63,6 +63,19 @@ class MissingDependencyError(RLDKError, ImportError):
         super().__init__(f"{what} needs {library}, which is not installed; run: pip install 'rldk[{extra}]'")
 
 
+class NoPPOError(RLDKError, ImportError):
+    """The installed TRL has no PPOTrainer."""
+
+    LAST_TRL_WITH_PPO = "1.12.0"
+
+    def __init__(self, version: str) -> None:
+        last = self.LAST_TRL_WITH_PPO
+        super().__init__(
+            f"TRL {version} has no PPOTrainer, {last} is the last release with one; "
+            f"run: pip install 'trl<={last}'"
+        )
+
+
 class SinkRejectedError(RLDKError):
     """A tracker refuses some events for good: to send the same again is useless."""
 

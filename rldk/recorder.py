@@ -43,6 +43,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         git_sha: Commit of the code, where there is one.
         seed: The trainer's seed, where it has one.
         rank: Which of the training's processes this is; 0 is the main one.
+        trl: Version of TRL, for the meaning of some names depends on it.
         facts: What else the run event tells: versions, arguments, units.
     """
 
@@ -51,6 +52,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     git_sha: str | None = None
     seed: int | None = None
     rank: int = 0
+    trl: str = ""
     facts: dict[str, Any] = {}
 
 
@@ -107,7 +109,7 @@ class Recorder:
 
     def log(self, step: int, logs: Mapping[str, Any]) -> list[Event]:
         """Record what the trainer logged: an event for training, one for evaluation, or none."""
-        told = normalize(logs, self.run.trainer)
+        told = normalize(logs, self.run.trainer, self.run.facts.get("args", {}), self.run.trl)
         self._summary |= told.summary
         events = []
         if told.train and self._is_due(step):

@@ -74,7 +74,9 @@ def _meaning(metric: Metric) -> str:
 
 
 def _source(line: Logged) -> str:
-    return f"`{line.raw}`" if line.raw else f"derived: `{line.derived}`"
+    if line.raw:
+        return f"`{line.raw}`"
+    return f"derived: `{line.derived}`" if line.derived else f"measured {line.measured}"
 
 
 def _span(line: Logged) -> str:

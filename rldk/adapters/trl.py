@@ -80,9 +80,9 @@ class TRLAdapter:
         count = 0
         grouper = Grouper(run_id=path.name.removesuffix(".jsonl").removesuffix("_events"))
         try:
-            for line in _grouped(_good(path, bad), grouper):
+            for event in _grouped(_good(path, bad), grouper):
                 count += 1
-                yield line
+                yield event
         except OSError as error:
             raise SourceError(str(path), str(error), "check that the file can be read") from error
         self._judge(path, count, bad)

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class Limit(NamedTuple):
-    """A limit that users can set: the metric that it bounds from above, and what is said beyond it."""
+    """A limit that users can set: the metrics that it bounds from above, and what is said beyond it."""
 
-    metric: str
+    metrics: tuple[str, ...]
     sentence: str
 
 
 LIMITS: Final[dict[str, Limit]] = {
-    "kl_divergence": Limit("kl_mean", "High KL divergence detected"),
-    "clip_fraction": Limit("clip_frac", "High clipping fraction detected"),
-    "gradient_norm": Limit("grad_norm", "Large gradient norm detected"),
-    "reward_std": Limit("reward_std", "High reward standard deviation detected"),
+    "kl_divergence": Limit(("kl_mean", "kl_seq_mean"), "High KL divergence detected"),
+    "clip_fraction": Limit(("clip_frac",), "High clipping fraction detected"),
+    "gradient_norm": Limit(("grad_norm",), "Large gradient norm detected"),
+    "reward_std": Limit(("reward_std",), "High reward standard deviation detected"),
 }
 
 
@@ -40,9 +40,12 @@ def checked(thresholds: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def notes(metrics: Mapping[str, float], thresholds: Mapping[str, float]) -> list[str]:
-    """Say which limits these metrics exceed; one that was not measured exceeds none."""
+    """Say which limits these metrics exceed; one that was not measured exceeds none.
+
+    `kl_divergence` bounds the KL that the trainer logs, per token or, as PPO's, per sequence.
+    """
     return [
         LIMITS[name].sentence
         for name, limit in thresholds.items()
-        if metrics.get(LIMITS[name].metric, limit) > limit
+        if any(metrics.get(metric, limit) > limit for metric in LIMITS[name].metrics)
     ]

@@ -85,7 +85,13 @@ def test_the_run() -> None:
     """The first event tells of the run: when it began, with which seed, trainer and code."""
     home = deliver(RUN, [event(1, metrics={"loss": 1})])
     first = next(WandbAdapter(home.source).events())
-    told = {"run_id": "rosy-run", "git_sha": "abc123", "trainer": "GRPOTrainer", "phase": "train", "segment": 0}
+    told = {
+        "run_id": "rosy-run",
+        "git_sha": "abc123",
+        "trainer": "GRPOTrainer",
+        "phase": "train",
+        "segment": 0,
+    }
     assert (first.kind, first.time, first.rng, first.model_info) == ("run", RUN.time, {"seed": 42}, told)
 
 

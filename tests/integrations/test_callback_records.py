@@ -168,7 +168,7 @@ def test_evaluation_outside_training_is_recorded(grpo, tmp_path):
     callback = RLDKCallback(output_dir=tmp_path)
     trainer = grpo([callback], per_device_eval_batch_size=2)
     trainer.evaluate(trainer.train_dataset.select(range(2)))
-    callback._exit()
+    callback._exit("FAILED")
     assert ingest_runs(callback.journal_path)["phase"].tolist() == ["eval"]
     assert events_of(callback)[-1].model_info["status"] == "FINISHED"
 

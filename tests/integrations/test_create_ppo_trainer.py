@@ -84,24 +84,24 @@ def model_with_tokenizer(tiny_model, tmp_path):
     """The tiny model's folder, with a tokenizer that AutoTokenizer takes for a Qwen2 model: of bytes."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = ("<pad>", "<eos>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())[:12])
-    of_bytes = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<unk>"))
+    words = ("<pad>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())[:13])
+    of_bytes = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
     of_bytes.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     shutil.copytree(tiny_model[0], tmp_path / "model")
-    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    special = {"pad_token": "<pad>", "eos_token": "<eos>"}
     PreTrainedTokenizerFast(tokenizer_object=of_bytes, **special).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
 def test_a_model_and_prompts_are_enough(model_with_tokenizer, config):
     """It trains, and what it logs is beside the config's output."""
-    before = copy.deepcopy(vars(config))
+    before = copy.deepcopy(config.to_dict())
     create_ppo_trainer(model_with_tokenizer, config, Dataset.from_dict({"prompt": ["!#", "$"] * 4})).train()
     table = ingest_runs(f"{config.output_dir}/rldk_events.jsonl")
     assert table["step"].tolist() == [1, 2]
     measured = ["reward_mean", "kl_seq_mean", "entropy_mean", "clip_frac", "policy_loss", "loss", "lr"]
     assert table[measured].notna().all(axis=None)
-    assert vars(config) == before
+    assert config.to_dict() == before
 
 
 def test_the_file_has_the_guides_names(make, tmp_path):

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from rldk import bridge, identity, settings
+from rldk import bridge, settings
 from rldk.errors import MissingDependencyError, SettingError
 from rldk.health import checkpoints, thresholds
 from rldk.health.resources import Sampler
@@ -181,8 +181,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
 
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         is_main = state.is_world_process_zero
-        attached = {name: sink for name, cls in bridge.sinks().items() if (sink := cls.attach())}
-        who = self._settle(args, state, attached)
+        who, attached = run_facts.settle(args, state, self._given_run_id)
+        if self._per_rank:
+            who = run_facts.shared(who)
+        run_facts.remember(state, who.run_id)
         run = run_facts.describe(args, who)
         sinks = self._sinks(attached) if is_main else []
         suffix = SUFFIX if is_main else f".rank{run.rank}.jsonl"
@@ -200,16 +202,6 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._end_of_process.watch()
         names = ", ".join(sink.name for sink in sinks) or "no tracker"
         _logger.info("run %s (from %s), %s, journal %s", who.run_id, who.origin, names, self.journal_path)
-
-    def _settle(
-        self, args: TrainingArguments, state: TrainerState, attached: Mapping[str, Sink]
-    ) -> identity.Identity:
-        ids = {name: sink.tracker_run_id for name, sink in attached.items() if sink.tracker_run_id}
-        who = identity.settle(self._given_run_id, ids, run_facts.recalled(state), run_facts.run_name(args))
-        if self._per_rank:
-            who = run_facts.shared(who)
-        run_facts.remember(state, who.run_id)
-        return who
 
     def _folder(self, args: TrainingArguments) -> Path:
         if not self._keeps_journal:

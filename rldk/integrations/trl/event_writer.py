@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from functools import cache, lru_cache
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from transformers import TrainerCallback
 
-from rldk import bridge, catalog, identity
+from rldk import catalog
 from rldk.adapters import long_format
 from rldk.adapters.long_format import OLD_PPO_KEYS, SHORT_NAMES, Line
 from rldk.errors import EventFormatError
@@ -109,8 +109,9 @@ class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformer
 
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         last = _as_line(self._open().last)
-        resumed = last.run_id if last is not None and state.global_step else run_facts.recalled(state)
-        self.run_id = self._settled(args, resumed)
+        resumed = last.run_id if last is not None and state.global_step else None
+        who, _ = run_facts.settle(args, state, self._given_run_id, resumed)
+        self.run_id = who.run_id
         continues = last is not None and last.run_id == self.run_id
         self._args = vars(args)
         self._about = {
@@ -118,11 +119,6 @@ class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformer
             "trainer": run_facts.trainer_name(args),
             "segment": last.segment + 1 if last is not None and continues else 0,
         }
-
-    def _settled(self, args: TrainingArguments, resumed: str | None) -> str:
-        attached = {name: sink for name, cls in bridge.sinks().items() if (sink := cls.attach())}
-        ids = {name: sink.tracker_run_id for name, sink in attached.items() if sink.tracker_run_id}
-        return identity.settle(self._given_run_id, ids, resumed, run_facts.run_name(args)).run_id
 
     def _write(self, step: int, logs: Mapping[str, Any]) -> None:
         now = round(time.time(), 3)
@@ -166,19 +162,18 @@ def measured(
 ) -> Iterator[tuple[str, int | float, dict[str, str]]]:
     """Give each number of a log its name in the long format, and tell in `meta` what it is."""
     told = normalize(logs, trainer, args, trl)
-    raw_names = _raw_names(tuple(raw for raw, value in logs.items() if value is not None), trainer, trl)
     parts: tuple[tuple[str, Numbers, dict[str, str]], ...] = (
-        ("train", told.train, {}),
-        ("eval", told.eval, {}),
-        ("train", told.summary, {"kind": "end"}),
+        ("train", told.train, {"phase": "train"}),
+        ("eval", told.eval, {"phase": "eval"}),
+        ("summary", told.summary, {"phase": "train", "kind": "end"}),
     )
-    for phase, numbers, extra in parts:
+    for part, numbers, place in parts:
         names = _names(numbers)
         for key, value in numbers.items():
             metric, name = names[key]
-            raw = raw_names.get((phase, key), "")
+            raw = told.raw_names.get((part, key), "")
             about = {"raw_name": raw, "metric": metric, "unit": _unit(metric, raw, trainer, trl)}
-            yield name, value, {"phase": phase, **{k: v for k, v in about.items() if v}, **extra}
+            yield name, value, place | {k: v for k, v in about.items() if v}
 
 
 def _names(numbers: Numbers) -> dict[str, tuple[str, str]]:
@@ -190,15 +185,6 @@ def _names(numbers: Numbers) -> dict[str, tuple[str, str]]:
         short = SHORT_NAMES.get(metric, metric)
         found[metric] = metric if short in found.values() else short
     return {key: (metric, found[metric]) for key, metric in metrics.items()}
-
-
-@lru_cache(maxsize=256)
-def _raw_names(keys: tuple[str, ...], trainer: str, trl: str) -> dict[tuple[str, str], str]:
-    """Phase and canonical name to raw key: normalize marks in place of numbers, and see where they go."""
-    marks: dict[int | float, str] = {10**9 + i: key for i, key in enumerate(keys)}
-    told = normalize({key: mark for mark, key in marks.items()}, trainer, trl=trl)
-    parts = (("train", told.train | told.summary), ("eval", told.eval))
-    return {(phase, name): marks[n] for phase, part in parts for name, n in part.items() if n in marks}
 
 
 def _unit(metric: str, raw: str, trainer: str, trl: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 import transformers  # its Auto classes are heavy, and loaded when they are used
 
-from rldk.errors import MissingDependencyError, RLDKError, SettingError
+from rldk.errors import MissingDependencyError, NoPPOError, SettingError
 from rldk.integrations.trl.event_writer import EventWriterCallback
 
 if TYPE_CHECKING:
@@ -32,23 +32,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-LAST_TRL_WITH_PPO: Final = "1.12.0"
 EVENT_LOG: Final = "rldk_events.jsonl"
 TEXT_COLUMNS: Final = ("prompt", "query", "text")
-_HOMES: Final = (
-    "trl.experimental.ppo",
-    "trl",
-)  # 0.26 and newer; older (0.26 - 0.28 have a deprecated one there)
-
-
-class NoPPOError(RLDKError, ImportError):
-    """The installed TRL has no PPOTrainer."""
-
-    def __init__(self, version: str) -> None:
-        super().__init__(
-            f"TRL {version} has no PPOTrainer: {LAST_TRL_WITH_PPO} is the last release with one; "
-            f"run: pip install 'trl<={LAST_TRL_WITH_PPO}'"
-        )
+_HOMES: Final = ("trl.experimental.ppo", "trl")  # the second up to 0.25; 0.26 to 0.28 deprecate it there
 
 
 def create_ppo_trainer(

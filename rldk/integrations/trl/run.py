@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from rldk import identity
+from rldk import bridge, identity
 from rldk.identity import Identity
-from rldk.normalize import units
+from rldk.normalize import derived, units
 from rldk.recorder import Run
 from rldk.redact import redact
 
 if TYPE_CHECKING:
     from transformers import TrainerState, TrainingArguments
+
+    from rldk.bridge import Sink
 
 _RECORD: Final = "rldk"
 _LIBRARIES: Final = ("rldk", "trl", "transformers", "torch")
@@ -25,13 +27,14 @@ _TRAINERS: Final = ("PPO", "GRPO", "RLOO", "DPO", "OnlineDPO", "KTO", "Reward", 
 
 def describe(args: TrainingArguments, who: Identity) -> Run:
     """Tell what the run event says: trainer, seed, versions, arguments without secrets, units."""
-    trainer = trainer_name(args)
+    trainer, versions = trainer_name(args), _versions()
     facts = {
-        "versions": _versions(),
+        "versions": versions,
         "run_id_from": who.origin,
         "continues": who.continues,
         "report_to": list(args.report_to or []),
-        "units": units(trainer),
+        "units": units(trainer, versions.get("trl", "")),
+        "derived": derived(trainer, versions.get("trl", "")) or None,
         "args": redact(msgspec.to_builtins(args.to_dict(), str_keys=True, enc_hook=str)),
     }
     return Run(
@@ -40,8 +43,25 @@ def describe(args: TrainingArguments, who: Identity) -> Run:
         git_sha=identity.git_sha(Path.cwd()),
         seed=args.seed,
         rank=args.process_index,
+        trl=versions.get("trl", ""),
         facts={k: v for k, v in facts.items() if v is not None},
     )
+
+
+def settle(
+    args: TrainingArguments, state: TrainerState, given: str | None, resumed: str | None = None
+) -> tuple[Identity, dict[str, Sink]]:
+    """Decide which run this is, and give the trackers that have an active run, by name.
+
+    Args:
+        args: The trainer's arguments.
+        state: The trainer's state, as the resumed checkpoint left it.
+        given: The id that the user gave.
+        resumed: The run that is resumed, where something else than the checkpoint tells.
+    """
+    attached = {name: sink for name, cls in bridge.sinks().items() if (sink := cls.attach())}
+    ids = {name: sink.tracker_run_id for name, sink in attached.items() if sink.tracker_run_id}
+    return identity.settle(given, ids, resumed or recalled(state), run_name(args)), attached
 
 
 def remember(state: TrainerState, run_id: str) -> None:
@@ -50,10 +70,10 @@ def remember(state: TrainerState, run_id: str) -> None:
 
 
 def recalled(state: TrainerState) -> str | None:
-    """The run that the resumed checkpoint tells of; None where none was resumed or it does not tell."""
+    """The run that the state tells of: the resumed checkpoint's, or the one that has just trained."""
     record = (state.stateful_callbacks or {}).get(_RECORD)
     run_id = record.get("attributes", {}).get("run_id") if isinstance(record, dict) else None
-    return run_id if isinstance(run_id, str) and state.global_step else None
+    return run_id if isinstance(run_id, str) else None
 
 
 def shared(who: Identity) -> Identity:
