@@ -45,7 +45,13 @@ SCRIPT = textwrap.dedent("""
 
 @pytest.fixture
 def start(tmp_path):
-    """Start the script, once to begin and once to resume."""
+    """Start the script, once to begin and once to resume.
+
+    The database is there before: MLflow cannot open one whose creation was killed half-way.
+    """
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
     quiet = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment = os.environ | quiet | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
 
