@@ -19,6 +19,8 @@ test: lint
 # (TRL below 0.29 does not work with transformers 5, so the first one has a transformers of its own.)
 test-matrix: matrix-0.23.1 matrix-1.12.0
 
+.PRECIOUS: .venv-trl-%/.installed
+
 matrix-%: .venv-trl-%/.installed
 	.venv-trl-$*/bin/pytest -o filterwarnings=default tests/integrations tests/contract
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 import sys
 from enum import StrEnum
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -68,7 +70,9 @@ def main(
 @app.command()
 def demo(
     tracker: Annotated[Tracker, typer.Option(help="Which trackers to record in.")] = Tracker.all,
-    output: Annotated[Path, typer.Option(help="Folder for all that the run writes.")] = Path("rldk-demo"),
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder for all that the run writes.")] = Path(
+        "rldk-demo"
+    ),
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps to train.")] = 40,
 ) -> None:
     """Train a tiny model with TRL's GRPO, record it everywhere, read it back and compare.
@@ -92,7 +96,9 @@ def demo(
         _fail(error)
     _show_last_steps(readback.tables["journal"])
     _show_agreement(readback)
-    if not readback.agrees:
+    for reason in run.incomplete:
+        _console.print(f"[red]incomplete[/red] {escape(reason)}", soft_wrap=True)
+    if run.incomplete or not readback.agrees:
         raise typer.Exit(1)
 
 
@@ -104,7 +110,7 @@ def _progress() -> Progress:
 def _show_homes(run: DemoRun, output: Path) -> None:
     _console.print(f"Run {run.run_id} is in", style="bold")
     for name, source in run.sources.items():
-        _console.print(f"  {name:<8} {source}", soft_wrap=True)
+        _console.print(f"  {name:<8} {source}", soft_wrap=True, markup=False)
     for report in run.reports:
         _console.print(
             f"  {report.tracker:<8} {report.delivered} events delivered,"
@@ -113,7 +119,8 @@ def _show_homes(run: DemoRun, output: Path) -> None:
     if "mlflow" in run.sources:
         store = f"sqlite:///{(output / 'mlflow.db').resolve()}"
         _console.print("Open the MLflow UI with:", style="bold")
-        _console.print(f"  {_command('mlflow')} server --backend-store-uri {store}", soft_wrap=True)
+        command = shlex.join([_command("mlflow"), "server", "--backend-store-uri", store])
+        _console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 def _command(name: str) -> str:

@@ -38,11 +38,13 @@ class Cursor(msgspec.Struct, frozen=True):
 
     Attributes:
         tracker_run: The tracker's own id of the run.
-        offset: Where the next line begins, in bytes; a hint, for the file may have been replaced.
+        journal: Time of the journal's first event: another journal of the same name begins at another.
+        offset: Where the next line begins, in bytes; a hint, for the file may have been cut.
         seq: The last event that the tracker accepted or refused for good.
     """
 
     tracker_run: str
+    journal: float
     offset: int
     seq: int
 
@@ -91,7 +93,8 @@ class Delivery:
         self._run = run
         self._settings = settings
         self._start = start
-        self._cursor = Cursor("", 0, -1)
+        self._cursor = Cursor("", 0.0, 0, -1)
+        self._newest_seq = run.seq
         self._cursor_path = cursor_path(path, sink.name)
         self._home: Home | None = None
         self._delivered = 0
@@ -111,8 +114,9 @@ class Delivery:
         """Begin to deliver."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Say that the journal has grown."""
+    def wake(self, newest_seq: int) -> None:
+        """Say that the journal has grown up to this event."""
+        self._newest_seq = newest_seq
         self._wake.set()
 
     def finish(self, status: str, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
@@ -129,7 +133,7 @@ class Delivery:
 
     def report(self) -> DeliveryReport:
         """Count what was delivered, what the tracker refused, and what waits in the journal."""
-        waiting = sum(entry.event is not None for entry in self._unsent())
+        waiting = max(self._newest_seq - self._cursor.seq, 0)
         return DeliveryReport(
             tracker=self._sink.name,
             home=self._home,
@@ -143,7 +147,8 @@ class Delivery:
     def _work(self) -> None:
         try:
             self._home = self._insist("open", lambda: self._sink.open(self._run))
-            self._cursor = self._resume(self._home)
+            home = self._home
+            self._cursor = self._insist("read", lambda: self._resume(home))
             self._deliver_all()
             self._insist("close", self._close_sink)
             self._is_closed = True
@@ -152,9 +157,6 @@ class Delivery:
             _logger.warning("%s refused the run: %s", self._sink.name, redact_text(str(error)))
         except SinkClosedError as error:
             self._note(str(error))
-        except OSError as error:
-            self._note(f"journal: {error}")
-            _logger.warning("%s: cannot read %s: %s", self._sink.name, self._path, error)
         except _AbandonedError:
             _logger.debug("%s: given up at the deadline", self._sink.name)
 
@@ -173,13 +175,18 @@ class Delivery:
             self._closing.wait(self._settings.linger_s)
 
     def _deliver_batch(self) -> bool:
-        batch = list(itertools.islice(self._unsent(), self._settings.batch_events))
+        batch = self._insist("read", self._next_batch)
         events = [entry.event for entry in batch if entry.event is not None]
         if events:
             self._send(events)
         if batch:
             self._move_to(batch[-1].end, max((e.seq for e in events), default=self._cursor.seq))
         return bool(batch)
+
+    def _next_batch(self) -> list[journal.Entry]:
+        unread = journal.read(self._path, self._cursor.offset)
+        unsent = (e for e in unread if e.event is None or e.event.seq > self._cursor.seq)
+        return list(itertools.islice(unsent, self._settings.batch_events))
 
     def _send(self, events: list[Event]) -> None:
         """Send a batch; one that is refused goes event by event, so that a bad one holds up no other."""
@@ -236,24 +243,19 @@ class Delivery:
         awaited = self._abandoned if self._closing.is_set() else self._closing
         awaited.wait(seconds)
 
-    def _unsent(self) -> Iterator[journal.Entry]:
-        if self._path.exists():
-            for entry in journal.read(self._path, self._cursor.offset):
-                if entry.event is None or entry.event.seq > self._cursor.seq:
-                    yield entry
-
     def _resume(self, home: Home) -> Cursor:
         saved = _load_cursor(self._cursor_path)
-        if saved is None:
-            return Cursor(home.run_id, 0, -1)
+        begins = next((e.event.time for e in journal.read(self._path) if e.event is not None), 0.0)
+        if saved is None or saved.journal != begins:
+            return Cursor(home.run_id, begins, 0, -1)
         if saved.tracker_run != home.run_id:
-            return Cursor(home.run_id, self._start, self._run.seq - 1)
+            return Cursor(home.run_id, begins, self._start, self._run.seq - 1)
         if _is_line_start(self._path, saved.offset):
             return saved
         return msgspec.structs.replace(saved, offset=0)
 
     def _move_to(self, offset: int, seq: int) -> None:
-        self._cursor = Cursor(self._cursor.tracker_run, offset, seq)
+        self._cursor = msgspec.structs.replace(self._cursor, offset=offset, seq=seq)
         temporary = self._cursor_path.with_suffix(".tmp")
         try:
             temporary.write_bytes(msgspec.json.encode(self._cursor))

@@ -44,6 +44,15 @@ class DemoRun(NamedTuple):
         trackers = {report.tracker: report.home.source for report in self.reports if report.home}
         return {"journal": str(self.journal), **trackers}
 
+    @property
+    def incomplete(self) -> list[str]:
+        """Trackers that did not get everything, with the reasons."""
+        return [
+            f"{r.tracker}: {'; '.join(r.reasons) or 'not complete'}"
+            for r in self.reports
+            if r.home is None or r.waiting or r.rejected or not r.is_closed
+        ]
+
 
 class Readback(NamedTuple):
     """The run as each home gives it back."""

@@ -44,7 +44,8 @@ class UnknownSourceError(SourceError):
         super().__init__(
             source,
             f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
-            "check the path, or name one with adapter_hint",
+            "give a journal (.jsonl) or its folder, a W&B run folder or .wandb file, or an MLflow run as "
+            "runs:/ID or TRACKING_URI#runs/ID; check the path, or name an adapter with adapter_hint",
         )
 
 

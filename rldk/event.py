@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -11,6 +11,7 @@ from rldk.errors import EventFormatError
 
 SCHEMA_VERSION: Final = 1
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Kind = Literal["run", "metrics", "resource", "checkpoint", "alert", "end"]
 
 _NON_FINITE: Final[dict[str, float]] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -44,9 +45,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     v: int = SCHEMA_VERSION
     kind: Kind = "metrics"
-    seq: int = 0
+    seq: Int64 = 0
     time: float = 0.0
-    step: int
+    step: Int64
     wall_time: float
     metrics: Metrics
     rng: dict[str, Any]
@@ -71,6 +72,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return segment if isinstance(segment, int) else 0
 
 
+_FREE_FIELDS: Final = ("metrics", "rng", "data_slice", "model_info")
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 
@@ -78,12 +81,17 @@ _decoder = msgspec.json.Decoder(Event)
 def encode(event: Event) -> bytes:
     """Write an event as one line of strict JSON, without the newline.
 
+    Text that UTF-8 cannot hold (a lone surrogate, as in a file name of raw bytes) gets `?` in its place.
+
     Raises:
         EventFormatError: A field holds something that JSON cannot.
     """
-    spelled = {f: spell_non_finite(getattr(event, f)) for f in ("metrics", "rng", "data_slice", "model_info")}
     try:
+        spelled = {f: spell_non_finite(getattr(event, f)) for f in _FREE_FIELDS}
         return _encoder.encode(msgspec.structs.replace(event, **spelled))
+    except UnicodeEncodeError:
+        fields = {f: getattr(event, f) for f in (*_FREE_FIELDS, "notes")}
+        return encode(msgspec.structs.replace(event, **_as_utf8(fields)))
     except (TypeError, ValueError, RecursionError) as error:
         raise EventFormatError(str(error)) from error
 
@@ -116,6 +124,24 @@ def spell_non_finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     if isinstance(value, (list, tuple)):
         return [spell_non_finite(v) for v in value]
     return value
+
+
+def _as_utf8(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_as_utf8(k): _as_utf8(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_utf8(v) for v in value]
+    return value
+
+
+def as_float(value: float) -> float:
+    """Turn a number into a float; an integer beyond the floats becomes an infinity."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def non_finite_name(value: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rldk.errors import SettingError
+from rldk.event import as_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,10 +65,15 @@ def training_metrics(
         raise SettingError("attempts", attempts, "latest or all")
     merged = _merged(event for event in events if event.kind == "metrics")
     rows = sorted(merged if attempts == "all" else _latest(merged), key=_order)
-    names = sorted({name for row in rows for name in row["metrics"]} - set(DTYPES))
+    names = sorted({name for row in rows for name in row["metrics"]} - set(LEADING_METRICS))
     dtypes = DTYPES | ({"segment": "Int64"} if attempts == "all" else {})
     columns = {name: _column(rows, name, dtype) for name, dtype in dtypes.items()}
-    return pd.DataFrame(columns | {name: _column(rows, name, "Float64") for name in names})
+    return pd.DataFrame(columns | {_shown(name): _column(rows, name, "Float64") for name in names})
+
+
+def _shown(metric: str) -> str:
+    """Name of a metric's column; one that is called like another column moves aside."""
+    return f"metric/{metric}" if metric in DTYPES or metric == "segment" else metric
 
 
 def _merged(events: Iterable[Event]) -> list[_Row]:
@@ -96,16 +102,26 @@ def _row(event: Event) -> _Row:
         "step": event.step,
         "phase": event.phase,
         "wall_time": event.wall_time,
-        "seed": event.rng.get("seed"),
+        "seed": _int64(event.rng.get("seed")),
         "run_id": event.run_id,
-        "git_sha": event.model_info.get("git_sha"),
+        "git_sha": _text(event.model_info.get("git_sha")),
         "metrics": dict(event.metrics),
         **_tokens(event),
     }
 
 
 def _tokens(event: Event) -> dict[str, Any]:
-    return {name: event.data_slice.get(name) for name in ("tokens_in", "tokens_out")}
+    return {name: _int64(event.data_slice.get(name)) for name in ("tokens_in", "tokens_out")}
+
+
+def _int64(value: object) -> int | None:
+    """A whole number that a column can hold; None for anything else."""
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if is_whole and -(2**63) <= value < 2**63 else None  # type: ignore[operator,call-overload]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _order(row: _Row) -> tuple[str, int, bool, int]:
@@ -120,12 +136,5 @@ def _column(rows: list[_Row], name: str, dtype: str) -> Any:  # noqa: ANN401  # 
 
 def _float_array(values: list[int | float | None]) -> pd.arrays.FloatingArray:
     """Keep NaN and missing apart: pandas' own constructors take the one for the other."""
-    numbers = np.array([0.0 if value is None else _as_float(value) for value in values], dtype="float64")
+    numbers = np.array([0.0 if value is None else as_float(value) for value in values], dtype="float64")
     return pd.arrays.FloatingArray(numbers, np.array([value is None for value in values], dtype=bool))
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an int beyond 1.8e308
-        return float("inf") if value > 0 else float("-inf")

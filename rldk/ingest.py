@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rldk import bridge
@@ -10,8 +11,6 @@ from rldk.errors import UnknownSourceError
 from rldk.frame import training_metrics
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from rldk.bridge import Adapter
@@ -44,7 +43,8 @@ def ingest_runs(
         SourceError: The source cannot be read.
         SettingError: `attempts` is neither.
     """
-    adapter = find_adapter(str(source), adapter_hint)
+    is_home = str(source).startswith("~")
+    adapter = find_adapter(str(Path(source).expanduser() if is_home else source), adapter_hint)
     table = training_metrics(adapter.events(), attempts=attempts)
     table.attrs["adapter"] = adapter.name
     table.attrs["problems"] = list(adapter.problems)

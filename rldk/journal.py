@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from rldk import event as event_json
@@ -26,6 +27,7 @@ _logger = logging.getLogger(__name__)
 
 SUFFIX: Final = "_events.jsonl"
 MAX_LINE_BYTES: Final = 64 * 2**20
+_LINE_BEGINS: Final = b'{"v":'
 _TAIL_STEP: Final = 64 * 2**10
 
 
@@ -72,11 +74,21 @@ class Journal:
         """
         line = event_json.encode(event) + b"\n"
         try:
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                self._put_back()
             self._write(line)
         except OSError as error:
             raise JournalError(self.path, str(error), "free the disk or choose another output_dir") from error
         self._end += len(line)
         self.last = event
+
+    def _put_back(self) -> None:
+        """Somebody removed the file: write it anew, whole, from the one that is still open."""
+        _logger.warning("journal %s was removed while in use; it is put back", self.path)
+        removed, self._file = self._file, _open_locked(self.path)
+        removed.seek(0)
+        shutil.copyfileobj(removed, self._file)
+        removed.close()
 
     def _write(self, line: bytes) -> None:
         try:
@@ -158,7 +170,7 @@ def _line_start(file: BinaryIO, offset: int) -> int:
 def _open_locked(path: Path) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab", buffering=0)
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise JournalError(path, str(error), "choose a writable output_dir") from error
     if fcntl is not None:
@@ -182,6 +194,10 @@ def _repair_tail(path: Path, file: BinaryIO) -> int:
     if _entry(tail, size).event is not None:  # whole but for its newline, as some editors leave it
         file.write(b"\n")
         return size + 1
+    if not (tail.startswith(_LINE_BEGINS) or _LINE_BEGINS.startswith(tail)):
+        file.close()
+        remedy = "move the file away, or choose another run_id or output_dir"
+        raise JournalError(path, "its last line was not written by RLDK", remedy)
     _logger.warning("journal %s: cut off its torn last line (%d bytes)", path, size - end)
     file.truncate(end)
     return end

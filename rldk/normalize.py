@@ -20,6 +20,7 @@ Numbers = dict[str, int | float]
 _EVAL: Final = "eval_"
 _TIMED: Final = re.compile(r"eval_(?:(.+)_)?runtime", re.DOTALL)
 _SUMMARY_MARK: Final = "train_loss"  # train_runtime is no mark: include_num_input_tokens_seen logs it always
+_DEEPEST: Final = 8  # a log may be nested, and may even hold itself
 _NO_ARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -66,7 +67,7 @@ def normalize(
         if number is not None:
             _place(out, raw, name, number, is_summary=is_summary)
         elif value is not None:
-            out.notes.append(f"{raw} is no number and was left out: {_brief(value)}")
+            out.notes.append(f"{raw} is no number but {type(value).__name__}, and was left out")
     _derive(out.train, trainer, args, trl)
     return _with_epoch(out, logs)
 
@@ -127,11 +128,11 @@ def _eval_data_set(logs: Mapping[str, Any]) -> str:
     return timed[0] or "" if len(timed) == 1 else ""
 
 
-def _flat(logs: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(logs: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     for key, value in logs.items():
         name = f"{prefix}{key}" or "unnamed"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}/")
+        if isinstance(value, Mapping) and depth < _DEEPEST:
+            yield from _flat(value, f"{name}/", depth + 1)
         else:
             yield name, value
 
@@ -196,8 +197,3 @@ def _number(value: object) -> int | float | None:
 def _has_one_element(array: Any) -> bool:  # noqa: ANN401  # a numpy array or a torch tensor, neither imported
     count = array.numel() if hasattr(array, "numel") else array.size
     return bool(count == 1)
-
-
-def _brief(value: object, length: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= length else f"{text[:length]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from rldk import delivery
+from rldk.errors import JournalError
 from rldk.event import Event
 from rldk.health import nonfinite, thresholds
 from rldk.normalize import normalize
+from rldk.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from rldk.journal import Journal
     from rldk.normalize import Numbers
     from rldk.settings import Settings
+
+
+_logger = logging.getLogger(__name__)
 
 
 class Clock(Protocol):
@@ -107,14 +113,22 @@ class Recorder:
         for each in self._deliveries:
             each.start()
 
-    def log(self, step: int, logs: Mapping[str, Any]) -> list[Event]:
-        """Record what the trainer logged: an event for training, one for evaluation, or none."""
+    def log(
+        self, step: int, logs: Mapping[str, Any], data_slice: Mapping[str, int] | None = None
+    ) -> list[Event]:
+        """Record what the trainer logged: an event for training, one for evaluation, or none.
+
+        Args:
+            step: The trainer's step.
+            logs: What it logged.
+            data_slice: What data the steps since the last log saw, such as `tokens_in`.
+        """
         told = normalize(logs, self.run.trainer, self.run.facts.get("args", {}), self.run.trl)
         self._summary |= told.summary
         events = []
         if told.train and self._is_due(step):
             notes = told.notes + nonfinite.notes(told.train) + thresholds.notes(told.train, self._limits)
-            events.append(self.emit("metrics", step, told.train, notes=notes))
+            events.append(self.emit("metrics", step, told.train, data_slice=data_slice, notes=notes))
         if told.eval:
             notes = ([] if events else told.notes) + nonfinite.notes(told.eval)
             events.append(self.emit("metrics", step, told.eval, phase="eval", notes=notes))
@@ -134,6 +148,7 @@ class Recorder:
         metrics: Numbers | None = None,
         *,
         phase: str = "train",
+        data_slice: Mapping[str, int] | None = None,
         facts: Mapping[str, Any] | None = None,
         notes: Iterable[str] = (),
     ) -> Event:
@@ -152,13 +167,13 @@ class Recorder:
                 wall_time=round(time_ - self._began, 3),
                 metrics=metrics or {},
                 rng={} if self.run.seed is None else {"seed": self.run.seed},
-                data_slice={},
+                data_slice=dict(data_slice or {}),
                 model_info=self._model_info(phase) | dict(facts or {}),
-                notes=list(notes),
+                notes=[redact_text(note) for note in notes],
             )
             self.journal.append(event)
         for each in self._deliveries:
-            each.wake()
+            each.wake(event.seq)
         return event
 
     def end(self, status: str, step: int, *, is_exit: bool = False) -> list[DeliveryReport]:
@@ -171,16 +186,16 @@ class Recorder:
         """
         try:
             self.emit("end", step, self._summary, facts={"status": status})
-        finally:
             self.journal.close()
-            reports = delivery.finish_all(
-                self._deliveries,
-                status,
-                [self.journal.path],
-                self._settings.close_deadline_s,
-                is_exit=is_exit,
-            )
-        return reports
+        except (JournalError, OSError) as error:
+            _logger.error("the end of run %s is not in its journal: %s", self.run.run_id, error)  # noqa: TRY400
+        return delivery.finish_all(
+            self._deliveries,
+            status,
+            [self.journal.path],
+            self._settings.close_deadline_s,
+            is_exit=is_exit,
+        )
 
     def _is_due(self, step: int) -> bool:
         is_due = (

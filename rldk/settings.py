@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PREFIX: Final = "RLDK_"
+_LONGEST_S: Final = 7 * 24 * 3600.0  # threads cannot wait for ever
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,11 +35,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("linger_s", "close_deadline_s"):
-            if not getattr(self, name) >= 0:
-                raise SettingError(name, getattr(self, name), "seconds, at least 0")
+            if not 0 <= getattr(self, name) <= _LONGEST_S:
+                raise SettingError(name, getattr(self, name), f"seconds from 0 to {_LONGEST_S:g}")
         for name in ("retry_first_s", "retry_most_s"):
-            if not getattr(self, name) > 0:  # a pause of 0 would hammer a tracker that is down
-                raise SettingError(name, getattr(self, name), "seconds, more than 0")
+            if not 0 < getattr(self, name) <= _LONGEST_S:  # a pause of 0 would hammer a tracker that is down
+                raise SettingError(name, getattr(self, name), f"seconds, more than 0, at most {_LONGEST_S:g}")
         if self.batch_events < 1:
             raise SettingError("batch_events", self.batch_events, "at least 1")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _RUN: Final = r"(?P<run>[0-9A-Za-z][\w\-]{0,255})"
 _GRAMMAR: Final = (
     re.compile(rf"runs:/+{_RUN}/?"),
-    re.compile(rf"(?P<uri>[A-Za-z][\w+.\-]+:[^#]*|databricks)#(?:[^#?]*/)?runs/{_RUN}(?:[/?#].*)?"),
+    re.compile(rf"(?P<uri>[A-Za-z][\w+.\-]+:.*|databricks)#(?:[^#?]*/)?runs/{_RUN}(?:[/?#].*)?"),
 )
 _PAGE_S: Final = 60.0
 _PAGE_RETRIES: Final = 2

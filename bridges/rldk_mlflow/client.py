@@ -133,7 +133,7 @@ def is_about_the_data(error: Any) -> bool:  # noqa: ANN401  # MlflowException is
 
 def without_secrets(text: str) -> str:
     """Drop the user, password and query of every URL in a text."""
-    return re.sub(r"(?<=://)[^/\s@]+@", "", re.sub(r"(?<=\w)\?[^#\s]*=[^#\s]*", "", text))
+    return re.sub(r"(?<=://)[^/\s]+@", "", re.sub(r"(?<=\w)\?[^#\s]*=[^#\s]*", "", text))
 
 
 def is_web(uri: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from rldk.bridge import Home, run_tags, tracker_metrics
 from rldk.errors import SinkClosedError, SinkRejectedError
-from rldk.event import encode
+from rldk.event import as_float, encode
 from rldk_mlflow import client
 from rldk_mlflow.names import MAX_LENGTH, escape
 
@@ -41,6 +41,7 @@ class MLflowSink:
         "Events without a number are not kept, so that seq counts only those that are.",
         f"Metric names of more than {MAX_LENGTH} characters, once escaped, are cut and given a hash.",
         f"Parameters of more than {_MAX_PARAM} characters are cut; rldk/run_<segment>.json holds them whole.",
+        "A metric that is itself called health/nonfinite_count gives way to RLDK's count.",
         "Parameters keep the value of the first segment that told them.",
     )
 
@@ -205,17 +206,10 @@ def _points(event: Event) -> list[Any]:
     if event.kind == "metrics" and shown:
         # A metric whose last value is NaN vanishes from MLflow's run page; this number stays:
         # https://github.com/mlflow/mlflow/issues/16555
-        shown[NONFINITE_COUNT] = sum(not math.isfinite(_double(value)) for value in event.metrics.values())
+        shown[NONFINITE_COUNT] = sum(not math.isfinite(as_float(value)) for value in event.metrics.values())
     point = client.library().entities.Metric
     stamp = _milliseconds(event.time)
-    return [point(escape(name), _double(value), stamp, event.step) for name, value in shown.items()]
-
-
-def _double(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a whole number beyond the floats
-        return math.inf if value > 0 else -math.inf
+    return [point(escape(name), as_float(value), stamp, event.step) for name, value in shown.items()]
 
 
 def _params(run: Event) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from rldk.bridge import PREFIX, Home, run_tags, tracker_metrics
 from rldk.errors import MissingDependencyError, RLDKError, SinkClosedError
+from rldk.event import as_float
 from rldk_wandb.offline import WandbFile
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class WandbSink:
     losses: ClassVar[tuple[str, ...]] = (
         "A float without a fraction reads back as an integer of the same value: 4.0 as 4.",
         "An integer beyond 64 bits reads back as the nearest float, or as an infinity.",
+        "Negative zero reads back as zero.",
         "True and False read back as 1 and 0.",
         "Notes are not kept.",
         "Of data_slice only numbers are kept, and of rng only the seed.",
@@ -132,7 +134,7 @@ class WandbSink:
         if self._run is None:
             return
         try:
-            if artifacts:
+            if any(path.exists() for path in artifacts):
                 with _final_if_finished():
                     _log_files(self._run, artifacts)
         finally:
@@ -157,12 +159,7 @@ def _as_kept(value: float) -> float:
 
     Past 4300 digits Python itself would refuse to write them.
     """
-    if not isinstance(value, int) or value in _INT64:
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
+    return value if not isinstance(value, int) or value in _INT64 else as_float(value)
 
 
 def _config(run: Event) -> dict[str, Any]:
@@ -256,7 +253,7 @@ def _log_files(run: wandb.Run, files: Sequence[Path]) -> None:
 
     name = _NOT_IN_ARTIFACT_NAMES.sub("-", f"rldk-{run.id}")[:_LONGEST_ARTIFACT_NAME]
     artifact = wandb.Artifact(name, type="rldk")
-    for file in files:
+    for file in filter(Path.exists, files):
         artifact.add_file(str(file), name=file.name)
     run.log_artifact(artifact)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import groupby, islice
+import re
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from rldk.event import Event
 
-_LINES_JUDGED: Final = 20
+_LINES_JUDGED: Final = 1000
+_OF_ANOTHER_RANK: Final = re.compile(r".*\.rank\d+\.jsonl")
 
 
 class TRLAdapter:
@@ -42,11 +44,8 @@ class TRLAdapter:
         self.problems: list[str] = []
 
     def can_handle(self) -> bool:
-        """Whether the source is a file with events, or a folder with such files."""
-        try:
-            return any(_holds_events(path) for path in self._paths())
-        except OSError:
-            return False
+        """Whether the source is a file with events, or named like one, or a folder with such files."""
+        return bool(self._paths()) and (self.source.is_dir() or _is_ours(self.source))
 
     def events(self) -> Iterator[Event]:
         """Read the events in the order in which they were written.
@@ -58,8 +57,12 @@ class TRLAdapter:
         if not paths:
             reason = "no .jsonl in it holds events" if self.source.is_dir() else "there is no such file"
             raise SourceError(str(self.source), reason, "check the path")
-        for path in paths:
-            yield from self._read(path)
+        is_empty = True
+        for event in chain.from_iterable(map(self._read, paths)):
+            is_empty = False
+            yield event
+        if is_empty:
+            raise SourceError(str(self.source), "; ".join(self.problems), "check that these are journals")
 
     def load(self, *, attempts: Literal["latest", "all"] = "latest") -> pd.DataFrame:
         """Read the TrainingMetrics table; see `rldk.frame.training_metrics`.
@@ -71,8 +74,8 @@ class TRLAdapter:
 
     def _paths(self) -> list[Path]:
         if self.source.is_dir():
-            files = sorted(self.source.glob("*.jsonl"))
-            return [path for path in files if path.name.endswith(journal.SUFFIX) or _holds_events(path)]
+            files = (path for path in sorted(self.source.glob("*.jsonl")) if path.is_file())
+            return [path for path in files if _is_ours(path) and not _OF_ANOTHER_RANK.fullmatch(path.name)]
         return [self.source] if self.source.is_file() else []
 
     def _read(self, path: Path) -> Iterator[Event]:
@@ -84,17 +87,20 @@ class TRLAdapter:
                 count += 1
                 yield event
         except OSError as error:
-            raise SourceError(str(path), str(error), "check that the file can be read") from error
-        self._judge(path, count, bad)
-
-    def _judge(self, path: Path, count: int, bad: list[tuple[int, str]]) -> None:
-        if not bad:
-            return
-        number, reason = bad[0]
-        what = f"{len(bad)} lines are no events, the first is line {number}: {reason}"
+            self._complain(path, str(error), "check that the file can be read")
         if not count:
-            raise SourceError(str(path), what, "no other line is left; check that this is a journal")
-        self.problems.append(f"{path}: skipped what could not be read: {what}")
+            reason = f"line {bad[0][0]}: {bad[0][1]}" if bad else "it is empty"
+            self._complain(path, f"no line of it holds an event ({reason})", "check that this is a journal")
+        elif bad:
+            number, reason = bad[0]
+            what = f"{len(bad)} lines are no events, the first is line {number}: {reason}"
+            self.problems.append(f"{path}: skipped what could not be read: {what}")
+
+    def _complain(self, path: Path, reason: str, remedy: str) -> None:
+        """Raise for the file that was asked for; one of many in a folder stops no other."""
+        if not self.source.is_dir():
+            raise SourceError(str(path), reason, remedy)
+        self.problems.append(f"{path}: {reason}; {remedy}")
 
 
 def _good(path: Path, bad: list[tuple[int, str]]) -> Iterator[Event | Line]:
@@ -115,5 +121,11 @@ def _grouped(lines: Iterable[Event | Line], grouper: Grouper) -> Iterator[Event]
             yield from cast("Iterator[Event]", some)
 
 
-def _holds_events(path: Path) -> bool:
-    return any(not isinstance(line, str) for line in islice(long_format.read(path), _LINES_JUDGED))
+def _is_ours(path: Path) -> bool:
+    """Whether a file is named like a journal, or holds an event or a metric among its first lines."""
+    if path.name.endswith(journal.SUFFIX):
+        return True
+    try:
+        return any(not isinstance(line, str) for line in islice(long_format.read(path), _LINES_JUDGED))
+    except OSError:
+        return False

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from rldk.errors import RLDKError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,7 +51,7 @@ class Sampler:
         while not self._stopped.wait(self._interval_s):
             try:
                 self._emit(self.sample())
-            except (OSError, psutil.Error) as error:
+            except (OSError, psutil.Error, RLDKError) as error:
                 _logger.warning("resource monitoring ends: %s", error)
                 return
 

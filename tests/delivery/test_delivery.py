@@ -10,7 +10,7 @@ import pytest
 
 from rldk.delivery import Delivery, cursor_path, finish_all
 from rldk.errors import SinkClosedError, SinkRejectedError
-from rldk.journal import Journal
+from rldk.journal import Journal, last_event
 from rldk.settings import Settings
 from rldk.testing import MemorySink
 
@@ -39,6 +39,7 @@ def deliver(path, sink, make_event, *, settings=FAST, run_seq=0, start=0, deadli
     """Run one delivery from start to end."""
     delivery = Delivery(path, sink, run=make_event(seq=run_seq), start=start, settings=settings)
     delivery.start()
+    delivery.wake(last_event(path).seq)
     return finish_all([delivery], "FINISHED", [path], deadline_s)[0]
 
 
@@ -64,7 +65,7 @@ def test_what_is_appended_meanwhile_is_delivered(path, append, make_event):
     delivery = Delivery(path, sink, run=make_event(), start=0, settings=FAST)
     delivery.start()
     append(1, 2)
-    delivery.wake()
+    delivery.wake(2)
     finish_all([delivery], "FINISHED", [], 30)
     assert steps(sink) == [0, 1, 2]
 
@@ -198,6 +199,34 @@ def test_a_cursor_beyond_a_cut_journal_skips_what_arrived(path, append, make_eve
     again = MemorySink()
     deliver(path, again, make_event, run_seq=6)
     assert steps(again) == [6]
+
+
+def test_another_journal_of_the_same_name_is_delivered_whole(path, append, make_event):
+    """A cursor is of one journal: where the file is a new one, nothing of it is taken for delivered."""
+    append(*range(6))
+    deliver(path, MemorySink(), make_event)
+    path.unlink()
+    with Journal(path) as journal:
+        for seq in range(3):
+            journal.append(make_event(seq=seq, step=seq, time=99.0 + seq))
+    again = MemorySink()
+    report = deliver(path, again, make_event)
+    assert (steps(again), report.waiting) == ([0, 1, 2], 0)
+
+
+def test_a_journal_that_is_gone_is_not_taken_for_delivered(path, append, make_event):
+    """What cannot be read any more is counted as waiting, and the reason is told."""
+    append(0, 1, 2)
+    sink = MemorySink()
+    sink.hold.clear()
+    delivery = Delivery(path, sink, run=make_event(seq=0), start=0, settings=FAST)
+    delivery.start()
+    delivery.wake(2)
+    path.unlink()
+    sink.hold.set()
+    (report,) = finish_all([delivery], "FINISHED", [], 0.3)
+    assert (report.delivered, report.waiting, report.is_closed) == (0, 3, False)
+    assert "No such file" in str(report.reasons)
 
 
 def test_a_broken_cursor_is_as_none(path, append, make_event):

@@ -129,6 +129,33 @@ def test_a_disagreement_is_exit_code_1(demo, monkeypatch, tmp_path):
     assert re.search(r"grad_norm.*1 differ", result.output)
 
 
+def test_a_tracker_that_got_nothing_is_exit_code_1(demo, monkeypatch, tmp_path):
+    """A home that was asked for and is not there is no agreement."""
+    from typer.testing import CliRunner
+
+    from rldk import cli
+    from rldk import demo as the_demo
+    from rldk.delivery import DeliveryReport
+
+    folder, _ = demo
+    (journal,) = (folder / "journal").glob("*_events.jsonl")
+    counts = {"delivered": 0, "rejected": 0, "waiting": 44, "is_closed": False, "reasons": ("it was down",)}
+    run = the_demo.DemoRun("x", journal, [DeliveryReport(tracker="mlflow", home=None, **counts)])
+    monkeypatch.setattr(the_demo, "train", lambda *_, **__: run)
+    result = CliRunner().invoke(cli.app, ["demo", "--output", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "mlflow: it was down" in result.output
+
+
+def test_a_folder_of_any_name_will_do(tmp_path):
+    """Spaces and signs in the path are in nobody's way."""
+    folder = tmp_path / "my demo #1"
+    command = [*RLDK, "demo", "--tracker", "mlflow", "--output", str(folder), "--steps", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"'sqlite:///{folder}/mlflow.db'" in done.stdout.replace("\n", "")
+
+
 def test_a_killed_demo_leaves_a_journal_of_whole_lines(tmp_path):
     """SIGKILL in mid-run: every complete line parses, and ingesting works."""
     command = [*RLDK, "demo", "--tracker", "none", "--output", str(tmp_path), "--steps", "200"]

@@ -87,6 +87,20 @@ def test_anything_else_is_told():
         training_metrics([], attempts="first")
 
 
+def test_a_metric_that_is_called_like_a_column_moves_aside(log):
+    """Both are kept."""
+    table = training_metrics([log(7, {"step": 1.0, "seed": 2.0, "segment": 3.0})], attempts="all")
+    assert (table["step"][0], table["metric/step"][0], table["metric/seed"][0]) == (7, 1.0, 2.0)
+    assert (table["segment"][0], table["metric/segment"][0]) == (0, 3.0)
+
+
+@pytest.mark.parametrize("value", ["abc", [1], 1.5, 2**70, None, float("nan")])
+def test_a_seed_or_count_that_no_column_can_hold_is_missing(log, value):
+    """A hostile line costs no other."""
+    event = log(1, {"loss": 1}, rng={"seed": value}, data_slice={"tokens_in": value})
+    assert training_metrics([event])[["seed", "tokens_in"]].isna().all(axis=None)
+
+
 def test_runs_are_kept_apart(log):
     """The same step of two runs is two rows."""
     table = training_metrics([log(1, {"loss": 1.0}), log(1, {"loss": 2.0}, run_id="other")])

@@ -95,6 +95,14 @@ def test_log_interval_says_a_line_of_the_runs_state(grpo, tmp_path, caplog):
     assert "reward_mean=" in lines[0]
 
 
+def test_log_interval_counts_steps_that_are_recorded(grpo, tmp_path, caplog):
+    """A thinned journal still gets its lines."""
+    with caplog.at_level(logging.INFO, logger="rldk"):
+        grpo([RLDKCallback(output_dir=tmp_path, log_interval=4, jsonl_log_interval=2)], max_steps=7).train()
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["5/7"]
+
+
 def test_alert_thresholds_note_the_steps_beyond_them(grpo, tmp_path):
     """The user's limits are exact."""
     callback = RLDKCallback(output_dir=tmp_path, alert_thresholds={"reward_std": -1})
@@ -163,14 +171,50 @@ def test_training_that_raises_is_recorded_as_failed(grpo, tmp_path):
     assert (last.kind, last.model_info["status"]) == ("end", "FAILED")
 
 
-def test_evaluation_outside_training_is_recorded(grpo, tmp_path):
-    """trainer.evaluate() alone makes a run with phase eval."""
+def test_evaluation_outside_training_is_recorded_at_once(grpo, tmp_path):
+    """trainer.evaluate() before training is a finished part of the run that follows."""
     callback = RLDKCallback(output_dir=tmp_path)
-    trainer = grpo([callback], per_device_eval_batch_size=2)
-    trainer.evaluate(trainer.train_dataset.select(range(2)))
-    callback._exit("FAILED")
-    assert ingest_runs(callback.journal_path)["phase"].tolist() == ["eval"]
+    trainer = grpo([callback], eval_rows=2)
+    trainer.evaluate()
     assert events_of(callback)[-1].model_info["status"] == "FINISHED"
+    before = callback.run_id
+    trainer.train()
+    table = ingest_runs(callback.journal_path)
+    assert callback.run_id == before
+    assert list(zip(table["step"], table["phase"], strict=True)) == [
+        (0, "eval"),
+        (1, "train"),
+        (2, "train"),
+        (3, "train"),
+    ]
+    trainer.evaluate()
+    assert callback.run_id == before
+    assert ingest_runs(callback.journal_path)["phase"].tolist().count("eval") == 2
+
+
+def test_a_folder_that_changes_costs_nothing(grpo, tmp_path, monkeypatch):
+    """The script may change its working folder in mid-run."""
+    from transformers import TrainerCallback
+
+    class Walker(TrainerCallback):
+        """Changes the folder."""
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            """Go elsewhere."""
+            monkeypatch.chdir("/")
+
+    monkeypatch.chdir(tmp_path)
+    callback = RLDKCallback(output_dir="here")
+    grpo([callback, Walker()]).train()
+    assert len(ingest_runs(tmp_path / "here")) == 3
+
+
+def test_a_start_that_failed_is_not_tried_again(grpo, tmp_path):
+    """One failure, and not one at every log."""
+    (tmp_path / "file").write_text("")
+    callback = RLDKCallback(output_dir=tmp_path / "file")
+    grpo([callback], max_steps=5).train()
+    assert callback.errors == 1
 
 
 @pytest.mark.parametrize(
@@ -178,6 +222,7 @@ def test_evaluation_outside_training_is_recorded(grpo, tmp_path):
     [
         {"log_interval": -1},
         {"log_interval": 1.5},
+        {"run_id": 123},
         {"jsonl_log_interval": 0},
         {"alert_thresholds": {"kl": 1}},
         {"alert_thresholds": {"kl_divergence": "high"}},

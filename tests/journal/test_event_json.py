@@ -100,3 +100,20 @@ def test_what_json_cannot_hold_is_an_error_of_rldk(make_event):
     """An object in model_info does not raise from the depths."""
     with pytest.raises(EventFormatError):
         encode(make_event(model_info={"model": object()}))
+
+
+def test_text_that_utf8_cannot_hold_costs_no_event(make_event):
+    """A lone surrogate, as in a file name of raw bytes, becomes a question mark."""
+    event = make_event(
+        metrics={"\ud800x": 1.0, "loss": 2.0}, model_info={"output_dir": "/o\udcff"}, notes=["\ud800"]
+    )
+    back = decode(encode(event))
+    assert back.metrics == {"?x": 1.0, "loss": 2.0}
+    assert back.model_info == {"output_dir": "/o?"}
+
+
+@pytest.mark.parametrize("step", [2**63, -(2**63) - 1])
+def test_a_step_beyond_64_bits_is_no_event(make_event, step):
+    """No table could hold it."""
+    with pytest.raises(EventFormatError):
+        decode(encode(make_event(step=step)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,25 @@ def test_the_last_event_is_found_behind_much_garbage(path, make_event):
     last = journal.last_event(path)
     assert last is not None
     assert last.seq == 399
+
+
+def test_a_journal_that_is_removed_while_open_is_put_back(path, make_event):
+    """With the next event the file is there again, whole, and the folder too."""
+    with Journal(path) as opened:
+        opened.append(make_event(seq=0))
+        shutil.rmtree(path.parent)
+        opened.append(make_event(seq=1))
+    assert [e.seq for e in events_of(path)] == [0, 1]
+
+
+@pytest.mark.parametrize("foreign", [b"my notes", b'{"mine": 1', b"\x00\x01"])
+def test_a_file_of_somebody_else_is_not_cut(path, foreign):
+    """Only what RLDK began to write is taken for a torn line."""
+    path.parent.mkdir()
+    path.write_bytes(foreign)
+    with pytest.raises(JournalError, match="move the file away"):
+        Journal(path)
+    assert path.read_bytes() == foreign
 
 
 def test_a_second_writer_is_refused(path):

@@ -58,6 +58,20 @@ def test_an_unknown_key_keeps_its_name():
     )
 
 
+def test_a_log_that_holds_itself_is_taken():
+    """However deep, the numbers near the top are kept."""
+    logs = {"loss": 1.0}
+    logs["again"] = logs
+    told = normalize(logs, "GRPO")
+    assert told.train["loss"] == 1.0
+    assert "left out" in told.notes[0]
+
+
+def test_what_was_left_out_is_not_repeated():
+    """The note names the key and the type: the value may be a secret."""
+    assert "hunter2" not in str(normalize({"url": "https://u:hunter2@host"}, "GRPO").notes)
+
+
 def test_a_nested_log_is_flattened():
     """Sections of a log become sections of the name."""
     assert normalize({"mine": {"a": {"b": 1}}}, "GRPO").train == {"mine/a/b": 1}

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rldk import bridge, settings
 from rldk.errors import MissingDependencyError, SettingError
+from rldk.event import as_float
 from rldk.health import checkpoints, thresholds
 from rldk.health.resources import Sampler
 from rldk.integrations.trl import run as run_facts
 from rldk.integrations.trl.boundary import guarded
 from rldk.integrations.trl.ending import ProcessEnd
 from rldk.integrations.trl.measures import GradientNorm
+from rldk.integrations.trl.tokens import TokenCounter
 from rldk.journal import SUFFIX, Journal
 from rldk.recorder import Recorder
 
@@ -47,7 +49,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     Args:
         output_dir: Folder of the journal, `{run_id}_events.jsonl`; by default `rldk` in the
             trainer's own `output_dir`.
-        log_interval: Log one readable line of the run's state every so many steps; 0 for none.
+        log_interval: Log one readable line of the run's state every so many steps, through logging at
+            level INFO; 0 for none.
         jsonl_log_interval: Record a training step only when this many steps have passed since the
             last one recorded. Evaluations are always recorded.
         enable_jsonl_logging: Keep the journal. Without it, it lives in a temporary folder for as
@@ -94,6 +97,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         trackers: Literal["auto"] | Iterable[str] | None = "auto",
     ) -> None:
         super().__init__()
+        if run_id is not None and not isinstance(run_id, str):
+            raise SettingError("run_id", run_id, "a text, or None")
         self.run_id = run_id
         self.errors = 0
         self.journal_path: Path | None = None
@@ -114,7 +119,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._sampler: Sampler | None = None
         self._norm: GradientNorm | None = None
         self._end_of_process = ProcessEnd(self._exit)
+        self._tokens: TokenCounter | None = None
+        self._evaluated: str | None = None
         self._said: set[str] = set()
+        self._told_step = 0
         self._step = 0
         self._is_training = False
 
@@ -125,9 +133,9 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         """Settle which run this is and begin to record."""
         del control
         self._end("FAILED")  # an earlier train() that raised
+        self._is_training = True
         if state.is_world_process_zero or self._per_rank:
             self._begin(args, state)
-            self._is_training = True
             self._measure(args, kwargs.get("optimizer"))
 
     @guarded
@@ -144,10 +152,21 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         if not logs or not state.is_world_process_zero:
             return
         if self._recorder is None and not self._is_training:
-            self._begin(args, state)  # evaluate() outside train()
+            self._begin(args, state)  # evaluate() outside train(); on_evaluate ends it
         if self._recorder is not None:
             self._step = state.global_step
-            self._say(self._recorder.log(state.global_step, self._completed(logs)), state.max_steps)
+            tokens = self._tokens.count(logs) if self._tokens else {}
+            self._say(self._recorder.log(self._step, self._completed(logs), tokens), state.max_steps)
+
+    @guarded
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """End an evaluation outside training here: nothing tells of the end of its process."""
+        del args, state, control, kwargs
+        if self._recorder is not None and not self._is_training:
+            self._evaluated = self.run_id
+            self._end("FINISHED")
 
     @guarded
     def on_step_end(
@@ -181,7 +200,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
 
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         is_main = state.is_world_process_zero
-        who, attached = run_facts.settle(args, state, self._given_run_id)
+        who, attached = run_facts.settle(args, state, self._given_run_id, self._evaluated)
+        self._evaluated = None
         if self._per_rank:
             who = run_facts.shared(who)
         run_facts.remember(state, who.run_id)
@@ -190,15 +210,17 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         suffix = SUFFIX if is_main else f".rank{run.rank}.jsonl"
         self.run_id, self._step = who.run_id, state.global_step
         self.journal_path = self._folder(args) / f"{who.run_id}{suffix}"
-        self._recorder = Recorder(
+        recorder = Recorder(
             Journal(self.journal_path),
             run,
             settings=self._settings,
             limits=self._limits,
             every_steps=self._every_steps,
         )
-        self._recorder.begin(state.global_step, sinks)
-        self._start_sampler(self._recorder)
+        recorder.begin(state.global_step, sinks)
+        self._recorder = recorder
+        self._tokens = TokenCounter(run.trainer, run.facts["args"], is_resumed=state.global_step > 0)
+        self._start_sampler(recorder)
         self._end_of_process.watch()
         names = ", ".join(sink.name for sink in sinks) or "no tracker"
         _logger.info("run %s (from %s), %s, journal %s", who.run_id, who.origin, names, self.journal_path)
@@ -206,7 +228,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def _folder(self, args: TrainingArguments) -> Path:
         if not self._keeps_journal:
             return Path(tempfile.mkdtemp(prefix="rldk-"))
-        return self._output_dir or Path(args.output_dir) / "rldk"
+        # The script may change its folder while the journal is open
+        return (self._output_dir or Path(args.output_dir) / "rldk").absolute()
 
     def _sinks(self, attached: Mapping[str, Sink]) -> list[Sink]:
         if self._trackers == "auto":
@@ -229,14 +252,18 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
 
     def _say(self, events: list[Event], max_steps: int) -> None:
         for event in events:
-            if event.phase == "train" and self._log_interval and event.step % self._log_interval == 0:
-                shown = (f"{name}={event.metrics[name]:.4g}" for name in _SHOWN if name in event.metrics)
+            is_due = self._log_interval and event.step - self._told_step >= self._log_interval
+            if event.phase == "train" and is_due:
+                self._told_step = event.step
+                metrics = event.metrics
+                shown = (f"{name}={as_float(metrics[name]):.4g}" for name in _SHOWN if name in metrics)
                 _logger.info("step %d/%d %s", event.step, max_steps, " ".join(shown))
             for note in event.notes:
                 level = logging.DEBUG if note in self._said else logging.WARNING
                 _logger.log(level, "step %d: %s", event.step, note)
             self._said.update(event.notes)
 
+    @guarded
     def _exit(self, status: str) -> None:
         """The process ends without `on_train_end`: training raised, or only evaluate() was called."""
         self._end(status if self._is_training else "FINISHED", is_exit=self._is_training)

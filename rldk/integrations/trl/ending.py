@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 import threading
@@ -26,6 +27,7 @@ class ProcessEnd:
     def __init__(self, on_end: Callable[[str], None]) -> None:
         self._on_end = on_end
         self._was_terminated = False
+        self._pid = os.getpid()
         self._handles_sigterm = False
 
     def watch(self) -> None:
@@ -49,6 +51,8 @@ class ProcessEnd:
         raise SystemExit(128 + number)
 
     def _at_exit(self) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked child ends; the training is its parent's
         # The interpreter keeps the exception that nobody caught here.
         interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
         self._on_end("KILLED" if self._was_terminated or interrupted else "FAILED")
