@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -42,7 +43,7 @@ DTYPES: Final[dict[str, str]] = {
 
 
 def training_metrics(
-    events: Iterable[Event], *, attempts: Literal["latest", "all"] = "latest"
+    events: Iterable[Event], *, attempts: Literal["latest", "all"] = "latest", join: bool = False
 ) -> pd.DataFrame:
     """Put the metrics events of one or more runs into the TrainingMetrics table.
 
@@ -54,6 +55,7 @@ def training_metrics(
         events: The events, in any order.
         attempts: Where a resumed run repeats steps: `latest` keeps the last attempt of each, `all`
             every one, with the number of its start in a column `segment`.
+        join: Count a run that resumed another one under a new id (`continues`) as that one.
 
     Returns:
         The table, with the columns of `DTYPES` first.
@@ -63,12 +65,39 @@ def training_metrics(
     """
     if attempts not in {"latest", "all"}:
         raise SettingError("attempts", attempts, "latest or all")
-    merged = _merged(event for event in events if event.kind == "metrics")
+    told = joined(events) if join else events
+    merged = _merged(event for event in told if event.kind == "metrics")
     rows = sorted(merged if attempts == "all" else _latest(merged), key=_order)
     names = sorted({name for row in rows for name in row["metrics"]} - set(LEADING_METRICS))
     dtypes = DTYPES | ({"segment": "Int64"} if attempts == "all" else {})
     columns = {name: _column(rows, name, dtype) for name, dtype in dtypes.items()}
     return pd.DataFrame(columns | {_shown(name): _column(rows, name, "Float64") for name in names})
+
+
+def joined(events: Iterable[Event]) -> list[Event]:
+    """Give the runs of a chain of resumptions the first one's id, and their starts one count."""
+    events = list(events)
+    told = ((e.run_id, e.model_info.get("continues")) for e in events)
+    resumed = {run_id: before for run_id, before in told if isinstance(before, str)}
+    chains = {run_id: _chain(run_id, resumed) for run_id in {e.run_id for e in events}}
+    starts = sorted({(chains[e.run_id][0], len(chains[e.run_id]), e.segment) for e in events})
+    first = {start[0]: i for i, start in reversed(list(enumerate(starts)))}
+    number = {start: i - first[start[0]] for i, start in enumerate(starts)}
+    return [_moved(e, chains[e.run_id], number) for e in events]
+
+
+def _chain(run_id: str, resumed: dict[str, str]) -> list[str]:
+    """The run, and before it those that it goes back to, the first one first."""
+    chain = [run_id]
+    while (before := resumed.get(chain[0])) is not None and before not in chain:
+        chain.insert(0, before)
+    return chain
+
+
+def _moved(event: Event, chain: list[str], number: dict[tuple[str, int, int], int]) -> Event:
+    segment = number[chain[0], len(chain), event.segment]
+    info = event.model_info | {"run_id": chain[0], "segment": segment}
+    return msgspec.structs.replace(event, model_info=info)
 
 
 def _shown(metric: str) -> str:

@@ -23,6 +23,7 @@ def ingest_runs(
     *,
     adapter_hint: str | None = None,
     attempts: Literal["latest", "all"] = "latest",
+    join: bool = False,
 ) -> pd.DataFrame:
     """Read a run from wherever it is kept into the TrainingMetrics table.
 
@@ -32,6 +33,7 @@ def ingest_runs(
             `TRACKING_URI#runs/ID` (`sqlite:////data/mlflow.db#runs/ID`).
         adapter_hint: Name of the adapter to use, instead of asking each whether it recognises the source.
         attempts: Where a resumed run repeats steps, whether to keep the `latest` attempt of each or `all`.
+        join: Count a run that resumed another one of the source under a new id as that one.
 
     Returns:
         One row for each step and phase; see `rldk.frame.training_metrics`. What could not be read
@@ -45,7 +47,7 @@ def ingest_runs(
     """
     is_home = str(source).startswith("~")
     adapter = find_adapter(str(Path(source).expanduser() if is_home else source), adapter_hint)
-    table = training_metrics(adapter.events(), attempts=attempts)
+    table = training_metrics(adapter.events(), attempts=attempts, join=join)
     table.attrs["adapter"] = adapter.name
     table.attrs["problems"] = list(adapter.problems)
     for problem in adapter.problems:

@@ -137,3 +137,37 @@ def test_the_table_survives_sorting_copying_and_joining(log):
         table.loc[:1],
     ):
         assert changed["loss"].isna().tolist() == [False, True]
+
+
+def test_runs_that_resume_one_another_can_be_joined(log, make_event):
+    """A chain of resumptions under new ids is one run, and later starts supersede earlier ones."""
+
+    def begun(run_id, continues):
+        info = {"run_id": run_id, "segment": 0, "continues": continues}
+        return make_event(kind="run", model_info=info)
+
+    events = [
+        *(log(step, {"loss": 1.0}, run_id="a") for step in (1, 2, 3)),
+        begun("z", "a"),
+        *(log(step, {"loss": 2.0}, run_id="z") for step in (3, 4)),
+        log(4, {"loss": 3.0}, run_id="z", segment=1),
+        begun("b", "z"),
+        log(5, {"loss": 4.0}, run_id="b"),
+        log(1, {"loss": 9.0}, run_id="other"),
+    ]
+    table = training_metrics(events, join=True)
+    assert table.loc[table["run_id"] == "a", "loss"].tolist() == [1.0, 1.0, 2.0, 3.0, 4.0]
+    assert set(table["run_id"]) == {"a", "other"}
+    everything = training_metrics(events, join=True, attempts="all")
+    assert everything.loc[everything["run_id"] == "a", "segment"].tolist() == [0, 0, 0, 1, 1, 2, 3]
+    assert set(training_metrics(events)["run_id"]) == {"a", "b", "z", "other"}
+
+
+def test_runs_that_resume_each_other_in_a_circle_are_taken(log, make_event):
+    """A hostile file does not hang the reader."""
+    events = [
+        make_event(kind="run", model_info={"run_id": "a", "continues": "b"}),
+        make_event(kind="run", model_info={"run_id": "b", "continues": "a"}),
+        log(1, {"loss": 1.0}, run_id="a"),
+    ]
+    assert len(training_metrics(events, join=True)) == 1

@@ -156,6 +156,16 @@ def test_one_callback_serves_one_training_after_another(grpo, tmp_path):
     assert len(ingest_runs(first)) == len(ingest_runs(callback.journal_path)) == 3
 
 
+def test_each_training_of_one_callback_says_its_lines(grpo, tmp_path, caplog):
+    """The count of steps begins anew."""
+    callback = RLDKCallback(output_dir=tmp_path, log_interval=2)
+    with caplog.at_level(logging.INFO, logger="rldk"):
+        grpo([callback]).train()
+        grpo([callback]).train()
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["2/3", "2/3"]
+
+
 def test_training_that_raises_is_recorded_as_failed(grpo, tmp_path):
     """The next training, or the end of the process, closes what an exception left open."""
 

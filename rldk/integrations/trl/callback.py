@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rldk import bridge, settings
-from rldk.errors import MissingDependencyError, SettingError
+from rldk.errors import MissingDependencyError, RLDKError, SettingError
 from rldk.event import as_float
 from rldk.health import checkpoints, thresholds
 from rldk.health.resources import Sampler
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rldk.bridge import Sink
     from rldk.delivery import DeliveryReport
     from rldk.event import Event
+    from rldk.recorder import Run
 
 _logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     ) -> None:
         """Settle which run this is and begin to record."""
         del control
-        self._end("FAILED")  # an earlier train() that raised
+        self._end("FAILED" if self._is_training else "FINISHED")  # an earlier train() raised
         self._is_training = True
         if state.is_world_process_zero or self._per_rank:
             self._begin(args, state)
@@ -210,20 +211,29 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         suffix = SUFFIX if is_main else f".rank{run.rank}.jsonl"
         self.run_id, self._step = who.run_id, state.global_step
         self.journal_path = self._folder(args) / f"{who.run_id}{suffix}"
-        recorder = Recorder(
-            Journal(self.journal_path),
-            run,
-            settings=self._settings,
-            limits=self._limits,
-            every_steps=self._every_steps,
-        )
-        recorder.begin(state.global_step, sinks)
-        self._recorder = recorder
+        self._recorder = self._opened(Journal(self.journal_path), run, sinks)
         self._tokens = TokenCounter(run.trainer, run.facts["args"], is_resumed=state.global_step > 0)
-        self._start_sampler(recorder)
+        self._told_step = state.global_step
+        self._said.clear()
+        self._start_sampler(self._recorder)
         self._end_of_process.watch()
         names = ", ".join(sink.name for sink in sinks) or "no tracker"
         _logger.info("run %s (from %s), %s, journal %s", who.run_id, who.origin, names, self.journal_path)
+
+    def _opened(self, journal: Journal, run: Run, sinks: list[Sink]) -> Recorder:
+        try:
+            recorder = Recorder(
+                journal,
+                run,
+                settings=self._settings,
+                limits=self._limits,
+                every_steps=self._every_steps,
+            )
+            recorder.begin(self._step, sinks)
+        except RLDKError:
+            journal.close()  # or this process could not open it again
+            raise
+        return recorder
 
     def _folder(self, args: TrainingArguments) -> Path:
         if not self._keeps_journal:
