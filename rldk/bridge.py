@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar, cast
 
 import msgspec
 
@@ -193,6 +193,20 @@ def metric_name(shown: str) -> MetricName | None:
     return MetricName(kind, phase, is_data=False, name=inner)
 
 
+class Segment(NamedTuple):
+    """One start of the training process: when, its number, and the step from which it went on."""
+
+    time: float
+    number: int
+    step: int
+
+    @classmethod
+    def parse(cls, tag: str, value: str) -> Segment:
+        """Read the tag that `run_tags` wrote for it."""
+        time, _, step = value.partition("@")
+        return cls(float(time), int(tag.removeprefix("segment.")), int(step or 0))
+
+
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What every event of a run repeats, as a tracker keeps it once: tags in MLflow, config in W&B."""
 
@@ -204,8 +218,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The run whose checkpoint this one resumed, where it is another one."""
     began: float = 0.0
     """When the run's first segment began, seconds since the epoch."""
-    segments: tuple[tuple[float, int], ...] = ()
-    """When each start of the training process that the tracker saw began, and its number."""
+    segments: tuple[Segment, ...] = ()
+    """Each start of the training process that the tracker saw."""
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> RunFacts:
@@ -215,7 +229,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
             KeyError: `run_id` is not among them.
             ValueError: Somebody has edited a number.
         """
-        starts = {key.removeprefix("segment."): tags[key] for key in tags if key.startswith("segment.")}
+        starts = (Segment.parse(key, value) for key, value in tags.items() if key.startswith("segment."))
         return cls(
             run_id=tags["run_id"],
             git_sha=tags.get("git_sha"),
@@ -223,19 +237,19 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
             trainer=tags.get("trainer"),
             continues=tags.get("continues"),
             began=float(tags.get("began", 0.0)),
-            segments=tuple(sorted((float(start), int(number)) for number, start in starts.items())),
+            segments=tuple(sorted(starts)),
         )
 
     def segment_at(self, time: float) -> int:
         """Which segment wrote an event that carries this time."""
-        return max((number for start, number in self.segments if start <= time), default=0)
+        return max((segment.number for segment in self.segments if segment.time <= time), default=0)
 
 
 def run_tags(run: Event) -> dict[str, str]:
     """Put the facts of the event that begins a segment into flat text, which any tracker can hold."""
     told = {key: run.model_info.get(key) for key in ("run_id", "git_sha", "trainer", "continues")}
     told |= {"seed": run.rng.get("seed"), "schema": run.v, "began": round(run.time - run.wall_time, 3)}
-    told[f"segment.{run.segment}"] = run.time
+    told[f"segment.{run.segment}"] = f"{run.time}@{run.step}"
     return {key: str(value) for key, value in told.items() if value is not None}
 
 
@@ -261,20 +275,24 @@ def event_from_tracker(
     )
 
 
-def run_event(facts: RunFacts) -> Event:
-    """Rebuild the event that began a run, as far as a tracker keeps it."""
+def run_events(facts: RunFacts) -> list[Event]:
+    """Rebuild the events that began each segment of a run, as far as a tracker keeps them."""
     told = {"trainer": facts.trainer, "continues": facts.continues}
-    return Event(
-        kind="run",
-        time=facts.began,
-        step=0,
-        wall_time=0.0,
-        metrics={},
-        rng={} if facts.seed is None else {"seed": facts.seed},
-        data_slice={},
-        model_info=_model_info(facts, "train", 0) | {k: v for k, v in told.items() if v is not None},
-        notes=[],
-    )
+    known = {k: v for k, v in told.items() if v is not None}
+    return [
+        Event(
+            kind="run",
+            time=segment.time,
+            step=segment.step,
+            wall_time=round(segment.time - facts.began, 3),
+            metrics={},
+            rng={} if facts.seed is None else {"seed": facts.seed},
+            data_slice={},
+            model_info=_model_info(facts, "train", segment.number) | known,
+            notes=[],
+        )
+        for segment in facts.segments or (Segment(facts.began, 0, 0),)
+    ]
 
 
 def _model_info(facts: RunFacts, phase: str, segment: int) -> dict[str, Any]:

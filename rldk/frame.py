@@ -53,8 +53,10 @@ def training_metrics(
 
     Args:
         events: The events, in any order.
-        attempts: Where a resumed run repeats steps: `latest` keeps the last attempt of each, `all`
-            every one, with the number of its start in a column `segment`.
+        attempts: Where a run was started again: `latest` keeps what led to its present state, so
+            that a start at step 100 supersedes the steps beyond 100 of the earlier ones, and one at
+            step 0 all of them. `all` keeps everything, with the number of the start in a column
+            `segment`.
         join: Count a run that resumed another one under a new id (`continues`) as that one.
 
     Returns:
@@ -66,8 +68,9 @@ def training_metrics(
     if attempts not in {"latest", "all"}:
         raise SettingError("attempts", attempts, "latest or all")
     told = joined(events) if join else events
+    told = list(told)
     merged = _merged(event for event in told if event.kind == "metrics")
-    rows = sorted(merged if attempts == "all" else _latest(merged), key=_order)
+    rows = sorted(merged if attempts == "all" else _latest(merged, _starts(told)), key=_order)
     names = sorted({name for row in rows for name in row["metrics"]} - set(LEADING_METRICS))
     dtypes = DTYPES | ({"segment": "Int64"} if attempts == "all" else {})
     columns = {name: _column(rows, name, dtype) for name, dtype in dtypes.items()}
@@ -118,10 +121,22 @@ def _merged(events: Iterable[Event]) -> list[_Row]:
     return list(rows.values())
 
 
-def _latest(rows: list[_Row]) -> Iterable[_Row]:
+def _starts(events: Iterable[Event]) -> dict[str, list[tuple[int, int]]]:
+    """Segment and step of each start of each run."""
+    starts: dict[str, list[tuple[int, int]]] = {}
+    for event in events:
+        if event.kind == "run":
+            starts.setdefault(event.run_id, []).append((event.segment, event.step))
+    return starts
+
+
+def _latest(rows: list[_Row], starts: dict[str, list[tuple[int, int]]]) -> Iterable[_Row]:
+    """Keep what led to the run's present state: a later start discards the steps beyond its own."""
     latest: dict[tuple[str, str, int], _Row] = {}
     for row in sorted(rows, key=lambda row: row["segment"]):
-        latest[row["run_id"], row["phase"], row["step"]] = row
+        later = (step for segment, step in starts.get(row["run_id"], ()) if segment > row["segment"])
+        if row["step"] <= min(later, default=row["step"]):
+            latest[row["run_id"], row["phase"], row["step"]] = row
     return latest.values()
 
 

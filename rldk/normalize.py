@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from rldk import catalog
+from rldk.event import as_float
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ Numbers = dict[str, int | float]
 _EVAL: Final = "eval_"
 _TIMED: Final = re.compile(r"eval_(?:(.+)_)?runtime", re.DOTALL)
 _SUMMARY_MARK: Final = "train_loss"  # train_runtime is no mark: include_num_input_tokens_seen logs it always
+_LONGEST_BITS: Final = 8192  # Python refuses to write integers of more than 4300 digits
 _DEEPEST: Final = 8  # a log may be nested, and may even hold itself
 _NO_ARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -184,12 +186,16 @@ def _number(value: object) -> int | float | None:
     if type(value) is float:  # nearly all are, and the checks below are slow
         return value
     if isinstance(value, Integral):
-        return int(value)
+        whole = int(value)
+        return whole if whole.bit_length() <= _LONGEST_BITS else as_float(whole)
     if isinstance(value, Real):
         return float(value)
     item = getattr(value, "item", None)
     if callable(item) and getattr(value, "size", None) is not None and _has_one_element(value):
-        scalar = item()
+        try:
+            scalar = item()
+        except (RuntimeError, ValueError, TypeError):  # a tensor without data
+            return None
         return _number(scalar) if isinstance(scalar, Real) else None
     return None
 

@@ -73,6 +73,8 @@ class Recorder:
         settings: How the deliveries behave.
         limits: The user's own limits, by the names of `health.thresholds.LIMITS`.
         every_steps: Record a training step only when this many have passed since the last one.
+        first_segment: Number of this segment, where the journal does not tell.
+        began: When the run began, seconds since the epoch, where the journal does not tell.
         clock: Where the time comes from.
     """
 
@@ -84,6 +86,8 @@ class Recorder:
         settings: Settings,
         limits: Mapping[str, float] | None = None,
         every_steps: int = 1,
+        first_segment: int = 0,
+        began: float | None = None,
         clock: Clock = time,
     ) -> None:
         self.journal = journal
@@ -99,8 +103,8 @@ class Recorder:
         self._last_step: int | None = None
         self._last_lap: float | None = None
         last = journal.last
-        self._segment = 0 if last is None else last.segment + 1
-        self._began = self._now() if last is None else round(last.time - last.wall_time, 3)
+        self.segment = first_segment if last is None else last.segment + 1
+        self.began = (began or self._now()) if last is None else round(last.time - last.wall_time, 3)
 
     def begin(self, step: int, sinks: Iterable[Sink]) -> None:
         """Write the run event and start to deliver."""
@@ -164,7 +168,7 @@ class Recorder:
                 seq=0 if self.journal.last is None else self.journal.last.seq + 1,
                 time=time_,
                 step=step,
-                wall_time=round(time_ - self._began, 3),
+                wall_time=round(time_ - self.began, 3),
                 metrics=metrics or {},
                 rng={} if self.run.seed is None else {"seed": self.run.seed},
                 data_slice=dict(data_slice or {}),
@@ -207,7 +211,7 @@ class Recorder:
 
     def _model_info(self, phase: str) -> dict[str, Any]:
         told: dict[str, Any] = {"run_id": self.run.run_id, "git_sha": self.run.git_sha, "phase": phase}
-        told |= {"segment": self._segment, "rank": self.run.rank or None}
+        told |= {"segment": self.segment, "rank": self.run.rank or None}
         return {k: v for k, v in told.items() if v is not None}
 
     def _now(self) -> float:

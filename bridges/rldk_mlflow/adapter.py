@@ -8,7 +8,7 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from rldk.bridge import PREFIX, RunFacts, event_from_tracker, metric_name, run_event
+from rldk.bridge import PREFIX, RunFacts, event_from_tracker, metric_name, run_events
 from rldk.errors import SourceError
 from rldk_mlflow import client
 from rldk_mlflow.names import unescape
@@ -63,7 +63,7 @@ class MLflowAdapter:
         """
         client.require("reading a run from MLflow")
         facts, moments = self._read()
-        yield run_event(facts)
+        yield from run_events(facts)
         for seq, (moment, shown) in enumerate(sorted(moments.items(), key=lambda item: item[0]), start=1):
             time = moment.timestamp / 1000
             event = event_from_tracker(shown, facts=facts, seq=seq, step=moment.step, time=time)

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from rldk.bridge import PREFIX, RunFacts, event_from_tracker, run_event
+from rldk.bridge import PREFIX, RunFacts, event_from_tracker, run_events
 from rldk.errors import SourceError
 from rldk_wandb.offline import Run, WandbFile, is_wandb_file
 from rldk_wandb.sink import SEQ, STEP, TIME, unescape
@@ -62,7 +62,7 @@ class WandbAdapter:
         if first is None and not tags:
             reason = f"it holds {_contents(file)}, and nothing of RLDK"
             raise SourceError(str(file.path), reason, "give a run that was recorded with RLDK")
-        yield run_event(facts)
+        yield from run_events(facts)
         yield from chain([first] if first else [], events)
 
     def _facts(self, run: Run, tags: dict[str, str]) -> RunFacts:

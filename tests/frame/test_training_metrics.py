@@ -142,16 +142,16 @@ def test_the_table_survives_sorting_copying_and_joining(log):
 def test_runs_that_resume_one_another_can_be_joined(log, make_event):
     """A chain of resumptions under new ids is one run, and later starts supersede earlier ones."""
 
-    def begun(run_id, continues):
+    def begun(run_id, continues, step):
         info = {"run_id": run_id, "segment": 0, "continues": continues}
-        return make_event(kind="run", model_info=info)
+        return make_event(kind="run", step=step, model_info=info)
 
     events = [
         *(log(step, {"loss": 1.0}, run_id="a") for step in (1, 2, 3)),
-        begun("z", "a"),
+        begun("z", "a", 2),
         *(log(step, {"loss": 2.0}, run_id="z") for step in (3, 4)),
         log(4, {"loss": 3.0}, run_id="z", segment=1),
-        begun("b", "z"),
+        begun("b", "z", 4),
         log(5, {"loss": 4.0}, run_id="b"),
         log(1, {"loss": 9.0}, run_id="other"),
     ]
@@ -171,3 +171,36 @@ def test_runs_that_resume_each_other_in_a_circle_are_taken(log, make_event):
         log(1, {"loss": 1.0}, run_id="a"),
     ]
     assert len(training_metrics(events, join=True)) == 1
+
+
+@pytest.fixture
+def begun(make_event):
+    """Build the event of a start."""
+
+    def make(segment, step):
+        return make_event(kind="run", step=step, model_info={"run_id": "r", "segment": segment})
+
+    return make
+
+
+def test_a_resumed_run_discards_what_lay_beyond_its_checkpoint(log, begun):
+    """Steps of an abandoned attempt that were not repeated are no part of the run's history."""
+    events = [begun(0, 0), *(log(step, {"loss": 1.0}) for step in (1, 2, 3, 4, 5)), begun(1, 2)]
+    events += [log(3, {"loss": 2.0}, segment=1)]
+    table = training_metrics(events)
+    assert list(zip(table["step"], table["loss"], strict=True)) == [(1, 1.0), (2, 1.0), (3, 2.0)]
+    assert training_metrics(events, attempts="all")["step"].tolist() == [1, 2, 3, 3, 4, 5]
+
+
+def test_a_training_that_begins_anew_is_not_mixed_with_an_earlier_one(log, begun):
+    """Two trainings under one tracker run: the table is the later one's."""
+    events = [begun(0, 0), *(log(step, {"loss": 1.0}) for step in (1, 2, 3)), begun(1, 0)]
+    events += [log(1, {"loss": 2.0}, segment=1)]
+    assert training_metrics(events)["loss"].tolist() == [2.0]
+
+
+def test_an_evaluation_before_and_after_training_stays(log, begun):
+    """A start discards only what lies beyond its own step."""
+    events = [begun(0, 0), log(0, {"loss": 1.0}, phase="eval"), begun(1, 0), log(1, {"loss": 2.0}, segment=1)]
+    events += [begun(2, 1), log(1, {"loss": 3.0}, phase="eval", segment=2)]
+    assert training_metrics(events)["loss"].tolist() == [1.0, 2.0, 3.0]

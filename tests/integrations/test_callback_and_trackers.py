@@ -32,7 +32,7 @@ def _a_place_of_its_own(tmp_path, monkeypatch):
     while mlflow.active_run():
         mlflow.end_run()
     wandb.teardown()
-    mlflow.set_tracking_uri("")
+    mlflow.set_tracking_uri(None)
 
 
 def is_whole(callback, steps=3):

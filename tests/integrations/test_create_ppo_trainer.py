@@ -248,3 +248,30 @@ def test_a_model_from_nowhere_needs_a_tokenizer(make, tiny_model):
     policy.config._name_or_path = ""
     with pytest.raises(SettingError, match="processing_class"):
         make(model_name=policy, processing_class=None)
+
+
+def classes():
+    """Arguments of a wrong kind, by the argument that the error names."""
+    prompts = Dataset.from_dict({"prompt": PROMPTS})
+    return [
+        ("ppo_config", {"ppo_config": None}),
+        ("train_dataset", {"train_dataset": None}),
+        ("train_dataset", {"train_dataset": PROMPTS}),
+        ("train_dataset", {"train_dataset": prompts.to_iterable_dataset()}),
+        ("train_dataset", {"train_dataset": Dataset.from_dict({"prompt": [1, 2, 3, 4]})}),
+        ("train_dataset", {"train_dataset": Dataset.from_dict({"input_ids": ["a", "b", "c", "d"]})}),
+        ("callbacks", {"callbacks": EventWriterCallback("x.jsonl")}),
+    ]
+
+
+@pytest.mark.parametrize(("named", "options"), classes())
+def test_an_argument_of_a_wrong_kind_is_told_by_its_name(make, named, options):
+    """No riddle from the depths of TRL."""
+    with pytest.raises(SettingError, match=named):
+        make(**options)
+
+
+def test_a_policy_that_cannot_write_is_told(make, tiny_model):
+    """A classifier is no policy."""
+    with pytest.raises(SettingError, match="model_name"):
+        make(model_name=classifier(tiny_model[0]))

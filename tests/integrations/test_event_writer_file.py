@@ -197,3 +197,16 @@ def test_a_full_disk_leaves_whole_lines_behind(path):
     end(callback)
     table = ingest_runs(path)
     assert (table["step"].tolist(), table.attrs["problems"]) == ([1, 3], [])
+
+
+@pytest.mark.parametrize("foreign", ["my precious notes", '{"foo":1}\n{"bar":2}', '{"v":1,"kind":"run"}'])
+def test_what_is_not_ours_is_never_cut(tmp_path, foreign):
+    """A file of somebody else gets a newline, and then our lines."""
+    from rldk.integrations.trl.event_writer import _AppendedFile
+
+    path = tmp_path / "log.jsonl"
+    path.write_text(foreign)
+    opened = _AppendedFile(path)
+    opened.append(b"{}")
+    opened.close()
+    assert path.read_text() == f"{foreign}\n{{}}\n"

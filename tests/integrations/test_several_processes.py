@@ -32,10 +32,12 @@ SCRIPT = textwrap.dedent("""
     data = Dataset.from_dict({"text": ["good bad left", "right up down"] * 16})
     callback = RLDKCallback(trackers=["mlflow"], per_rank=sys.argv[1] == "per_rank")
     trainer = SFTTrainer(
-        model, args=args, train_dataset=data, processing_class=tokenizer, callbacks=[callback]
+        model, args=args, train_dataset=data, eval_dataset=data.select(range(4)), processing_class=tokenizer,
+        callbacks=[callback],
     )
     assert args.world_size == 2
     trainer.train()
+    trainer.evaluate()  # outside training: no process waits for another
     assert callback.errors == 0
 """)
 
@@ -66,7 +68,9 @@ def test_two_processes_make_one_journal_and_one_tracker_run(tmp_path):
     (journal,) = written.glob("*.jsonl")
     seqs = [entry.event.seq for entry in read(journal)]
     assert seqs == list(range(len(seqs)))
-    assert ingest_runs(journal)["step"].tolist() == list(range(1, 7))
+    table = ingest_runs(journal)
+    assert table.loc[table["phase"] == "train", "step"].tolist() == list(range(1, 7))
+    assert table.loc[table["phase"] == "eval", "step"].tolist() == [6]
     assert len(mlflow_runs(tmp_path)) == 1
 
 
@@ -79,5 +83,5 @@ def test_with_per_rank_the_other_process_keeps_its_own_journal(tmp_path):
     assert {(event.run_id, event.model_info["rank"]) for event in other} == {(run_id, 1)}
     assert any(event.metrics.get("rank_step_time", 0) > 0 for event in other)
     assert other[-1].model_info["status"] == "FINISHED"
-    assert ingest_runs(written)["step"].tolist() == list(range(1, 7))
+    assert ingest_runs(written)["step"].tolist() == [*range(1, 7), 6]
     assert len(mlflow_runs(tmp_path)) == 1

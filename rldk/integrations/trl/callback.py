@@ -136,7 +136,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._end("FAILED" if self._is_training else "FINISHED")  # an earlier train() raised
         self._is_training = True
         if state.is_world_process_zero or self._per_rank:
-            self._begin(args, state)
+            self._begin(args, state, together=self._per_rank)
             self._measure(args, kwargs.get("optimizer"))
 
     @guarded
@@ -197,30 +197,30 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         """Deliver what is left, within the deadline."""
         del args, control, kwargs
         self._step = state.global_step
-        self._end("FINISHED")
+        self._end("KILLED" if self._end_of_process.was_terminated else "FINISHED")
 
-    def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
+    def _begin(self, args: TrainingArguments, state: TrainerState, *, together: bool = False) -> None:
         is_main = state.is_world_process_zero
-        who, attached = run_facts.settle(args, state, self._given_run_id, self._evaluated)
+        settle = run_facts.settle_together if together else run_facts.settle
+        who, attached = settle(args, state, self._given_run_id, self._evaluated)
         self._evaluated = None
-        if self._per_rank:
-            who = run_facts.shared(who)
-        run_facts.remember(state, who.run_id)
+        record = run_facts.recalled(state) if who.continues is None else {}
         run = run_facts.describe(args, who)
         sinks = self._sinks(attached) if is_main else []
         suffix = SUFFIX if is_main else f".rank{run.rank}.jsonl"
         self.run_id, self._step = who.run_id, state.global_step
         self.journal_path = self._folder(args) / f"{who.run_id}{suffix}"
-        self._recorder = self._opened(Journal(self.journal_path), run, sinks)
+        recorder = self._recorder = self._opened(Journal(self.journal_path), run, sinks, record)
+        run_facts.remember(state, run_id=who.run_id, segment=recorder.segment, began=recorder.began)
         self._tokens = TokenCounter(run.trainer, run.facts["args"], is_resumed=state.global_step > 0)
         self._told_step = state.global_step
         self._said.clear()
-        self._start_sampler(self._recorder)
+        self._start_sampler(recorder)
         self._end_of_process.watch()
         names = ", ".join(sink.name for sink in sinks) or "no tracker"
         _logger.info("run %s (from %s), %s, journal %s", who.run_id, who.origin, names, self.journal_path)
 
-    def _opened(self, journal: Journal, run: Run, sinks: list[Sink]) -> Recorder:
+    def _opened(self, journal: Journal, run: Run, sinks: list[Sink], record: Mapping[str, Any]) -> Recorder:
         try:
             recorder = Recorder(
                 journal,
@@ -228,6 +228,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
                 settings=self._settings,
                 limits=self._limits,
                 every_steps=self._every_steps,
+                first_segment=record.get("segment", -1) + 1,
+                began=record.get("began"),
             )
             recorder.begin(self._step, sinks)
         except RLDKError:
@@ -283,14 +285,14 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._is_training = False
         if recorder is None:
             return
-        self._end_of_process.unwatch()
-        for running in (self._sampler, self._norm):
-            if running is not None:
-                running.stop()
-        self._norm = None
-        self.reports = recorder.end(status, self._step, is_exit=is_exit)
-        if not self._keeps_journal:
-            self._drop_journal(recorder.journal.path)
+        with self._end_of_process.closing():
+            for running in (self._sampler, self._norm):
+                if running is not None:
+                    running.stop()
+            self._norm = None
+            self.reports = recorder.end(status, self._step, is_exit=is_exit)
+            if not self._keeps_journal:
+                self._drop_journal(recorder.journal.path)
 
     def _drop_journal(self, path: Path) -> None:
         if all(report.waiting == 0 for report in self.reports):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rldk.normalize import Numbers
 
 _TAIL_BYTES: Final = 2**20
+_LINE_BEGINS: Final = b'{"time":'
 
 
 class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
@@ -46,7 +47,7 @@ class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformer
     Args:
         event_log_path: The file; folders that are missing are made.
         run_id: Id of the run; by default that of the active W&B run, else of the active MLflow run,
-            else, where training resumes, that of the file's last line or of the checkpoint, else
+            else, where training resumes, that of the checkpoint or else of the file's last line, else
             `run_name` made unique, else a fresh one. Made safe as a file name.
         tags: What to say of the run in every line.
 
@@ -112,6 +113,7 @@ class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformer
         resumed = last.run_id if last is not None and state.global_step else None
         who, _ = run_facts.settle(args, state, self._given_run_id, resumed)
         self.run_id = who.run_id
+        run_facts.remember(state, **(run_facts.recalled(state) | {"run_id": who.run_id}))
         continues = last is not None and last.run_id == self.run_id
         self._args = vars(args)
         self._about = {
@@ -234,11 +236,13 @@ class _AppendedFile:
 def _repair(file: BinaryIO) -> bytes:
     """End the file with a whole line, and give that line."""
     size = file.seek(0, os.SEEK_END)
-    tail_start = file.seek(max(size - _TAIL_BYTES, 0))
-    whole, newline, torn = file.read().rpartition(b"\n")
-    if torn and (_as_line(torn) or (tail_start and not newline)):
-        file.write(b"\n")  # whole but for its newline, or too long to be a line of ours
+    file.seek(max(size - _TAIL_BYTES, 0))
+    whole, _, torn = file.read(_TAIL_BYTES).rpartition(b"\n")
+    last = whole.rpartition(b"\n")[2]
+    if not torn:
+        return last
+    if _as_line(torn) or not (torn.startswith(_LINE_BEGINS) or _as_line(last)):
+        file.write(b"\n")  # whole but for its newline, or not ours to cut
         return torn
-    if torn:
-        file.truncate(size - len(torn))
-    return whole.rpartition(b"\n")[2]
+    file.truncate(size - len(torn))
+    return last

@@ -6,6 +6,7 @@ import copy
 import importlib
 import logging
 import warnings
+from collections.abc import Iterable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,6 @@ from rldk.errors import MissingDependencyError, NoPPOError, SettingError
 from rldk.integrations.trl.event_writer import EventWriterCallback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import ModuleType
 
     from datasets import Dataset
@@ -34,6 +34,7 @@ _logger = logging.getLogger(__name__)
 
 EVENT_LOG: Final = "rldk_events.jsonl"
 TEXT_COLUMNS: Final = ("prompt", "query", "text")
+_RIGHT: Final = object()
 _HOMES: Final = ("trl.experimental.ppo", "trl")  # the second up to 0.25; 0.26 to 0.28 deprecate it there
 
 
@@ -72,8 +73,10 @@ def create_ppo_trainer(
         SettingError: An argument is not what PPO needs.
     """
     trainer_class = ppo_class()
+    _check_arguments(ppo_config, train_dataset, callbacks)
     config = _copied(ppo_config)
     policy = _loaded(model_name, transformers.AutoModelForCausalLM)
+    _check_policy(policy)
     tokenizer = _tokenizer(overrides.pop("processing_class", None), policy)
     reward_model = _reward_model(overrides.pop("reward_model", None), policy, config)
     eval_dataset = overrides.pop("eval_dataset", None)
@@ -122,6 +125,28 @@ def _module(name: str) -> ModuleType | None:
         if error.name is None or not name.startswith(error.name):
             raise  # TRL misses something else
         return None
+
+
+def _check_arguments(config: object, dataset: object, callbacks: object) -> None:
+    """Tell what is of a wrong kind, before something deep in TRL does."""
+    if not hasattr(config, "num_ppo_epochs"):
+        raise SettingError("ppo_config", type(config).__name__, "a PPOConfig")
+    _check_dataset("train_dataset", dataset)
+    if callbacks is not None and not isinstance(callbacks, Iterable):
+        raise SettingError("callbacks", type(callbacks).__name__, "a list of callbacks")
+
+
+def _check_dataset(name: str, dataset: object) -> None:
+    if not (hasattr(dataset, "column_names") and hasattr(dataset, "__len__")):
+        found = type(dataset).__name__
+        raise SettingError(name, found, "a datasets.Dataset that is not streamed, such as Dataset.from_dict")
+
+
+def _check_policy(policy: object) -> None:
+    can_generate = getattr(policy, "can_generate", None)
+    if not (callable(can_generate) and can_generate()):
+        allowed = "a causal language model, its id or its folder"
+        raise SettingError("model_name", type(policy).__name__, allowed)
 
 
 def _copied(config: TrainingArguments) -> TrainingArguments:
@@ -209,6 +234,7 @@ def _checked(name: str, model: PreTrainedModel) -> PreTrainedModel:
 
 def _tokenized(name: str, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Leave only `input_ids`, the one column that PPO can take."""
+    _check_dataset(name, dataset)
     columns = list(dataset.column_names)
     source = next((column for column in ("input_ids", *TEXT_COLUMNS) if column in columns), None)
     if source is None:
@@ -218,9 +244,21 @@ def _tokenized(name: str, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) 
     dropped = [column for column in columns if column != source]
     if dropped:
         _logger.warning("%s: PPO takes prompts alone; left out %s", name, ", ".join(dropped))
+    wrong = next((row for row in dataset[source] if not _is_prompt(row, source)), _RIGHT)
+    if wrong is not _RIGHT:
+        kind = "lists of token ids" if source == "input_ids" else "texts or lists of messages"
+        raise SettingError(f"{name}[{source!r}]", wrong, kind)
     if source == "input_ids":
         return dataset.remove_columns(dropped)
     return dataset.map(lambda row: _token_ids(row[source], tokenizer), remove_columns=columns)
+
+
+def _is_prompt(row: object, column: str) -> bool:
+    if column == "input_ids":
+        if isinstance(row, list):
+            return all(isinstance(token, int) for token in row)
+        return hasattr(row, "dtype")  # an array or a tensor, as Dataset.set_format gives them
+    return isinstance(row, str) or (isinstance(row, list) and all(isinstance(each, dict) for each in row))
 
 
 def _token_ids(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from rldk import bridge, identity
+from rldk.errors import RLDKError
 from rldk.identity import Identity
 from rldk.normalize import derived, units
 from rldk.recorder import Run
@@ -57,30 +58,44 @@ def settle(
         args: The trainer's arguments.
         state: The trainer's state, as the resumed checkpoint left it.
         given: The id that the user gave.
-        resumed: The run that is resumed, where something else than the checkpoint tells.
+        resumed: The run that is resumed, where the checkpoint does not tell.
     """
     attached = {name: sink for name, cls in bridge.sinks().items() if (sink := cls.attach())}
     ids = {name: sink.tracker_run_id for name, sink in attached.items() if sink.tracker_run_id}
-    return identity.settle(given, ids, resumed or recalled(state), run_name(args)), attached
+    return identity.settle(given, ids, recalled(state).get("run_id") or resumed, run_name(args)), attached
 
 
-def remember(state: TrainerState, run_id: str) -> None:
-    """Have every checkpoint of the run tell its id: in trainer_state.json, wherever it is copied to."""
-    state.stateful_callbacks[_RECORD] = {"args": {}, "attributes": {"run_id": run_id}}
+def settle_together(
+    args: TrainingArguments, state: TrainerState, given: str | None, resumed: str | None = None
+) -> tuple[Identity, dict[str, Sink]]:
+    """As `settle`, with the main process's answer for all of a distributed training; all must call it.
 
-
-def recalled(state: TrainerState) -> str | None:
-    """The run that the state tells of: the resumed checkpoint's, or the one that has just trained."""
-    record = (state.stateful_callbacks or {}).get(_RECORD)
-    run_id = record.get("attributes", {}).get("run_id") if isinstance(record, dict) else None
-    return run_id if isinstance(run_id, str) else None
-
-
-def shared(who: Identity) -> Identity:
-    """Give all processes of a distributed training the main one's identity; all must call it."""
+    Raises:
+        RLDKError: The main process could not settle it.
+    """
     from accelerate.utils import broadcast_object_list
 
-    return Identity(*broadcast_object_list(list(who)))
+    answer: list[Any] = [None]
+    try:
+        who, attached = settle(args, state, given, resumed)
+        answer = [tuple(who)]
+    finally:
+        broadcast_object_list(answer)  # also after an error, or the others would wait for ever
+    if answer[0] is None:
+        raise RLDKError("the main process could not settle which run this is")
+    return Identity(*answer[0]), attached
+
+
+def remember(state: TrainerState, **record: str | float) -> None:
+    """Have every checkpoint of the run tell of it: in trainer_state.json, wherever it is copied to."""
+    state.stateful_callbacks[_RECORD] = {"args": {}, "attributes": record}
+
+
+def recalled(state: TrainerState) -> dict[str, Any]:
+    """What the state tells of the run: the resumed checkpoint's, or the one that has just trained."""
+    record = (state.stateful_callbacks or {}).get(_RECORD)
+    told = record.get("attributes") if isinstance(record, dict) else None
+    return told if isinstance(told, dict) and isinstance(told.get("run_id"), str) else {}
 
 
 def lacks_norm(args: TrainingArguments) -> bool:
