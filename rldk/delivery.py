@@ -93,9 +93,9 @@ class Delivery:
         self._run = run
         self._settings = settings
         self._start = start
-        self._cursor = Cursor("", 0.0, 0, -1)
-        self._newest_seq = run.seq
         self._cursor_path = cursor_path(path, sink.name)
+        self._cursor = _load_cursor(self._cursor_path, _beginning(path))
+        self._newest_seq = run.seq
         self._home: Home | None = None
         self._delivered = 0
         self._rejected = 0
@@ -244,12 +244,11 @@ class Delivery:
         awaited.wait(seconds)
 
     def _resume(self, home: Home) -> Cursor:
-        saved = _load_cursor(self._cursor_path)
-        begins = next((e.event.time for e in journal.read(self._path) if e.event is not None), 0.0)
-        if saved is None or saved.journal != begins:
-            return Cursor(home.run_id, begins, 0, -1)
+        saved = self._cursor
+        if saved.seq < 0:
+            return msgspec.structs.replace(saved, tracker_run=home.run_id)
         if saved.tracker_run != home.run_id:
-            return Cursor(home.run_id, begins, self._start, self._run.seq - 1)
+            return Cursor(home.run_id, saved.journal, self._start, self._run.seq - 1)
         if _is_line_start(self._path, saved.offset):
             return saved
         return msgspec.structs.replace(saved, offset=0)
@@ -300,11 +299,18 @@ def _pauses(settings: Settings) -> Iterator[float]:
         pause = min(pause * 2, settings.retry_most_s)
 
 
-def _load_cursor(path: Path) -> Cursor | None:
+def _beginning(path: Path) -> float:
+    """Time of a journal's first event."""
+    return next((e.event.time for e in journal.read(path) if e.event is not None), 0.0)
+
+
+def _load_cursor(path: Path, begins: float) -> Cursor:
+    """Read the cursor of the journal that begins then; one at its start where there is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Cursor)
+        saved = msgspec.json.decode(path.read_bytes(), type=Cursor)
     except (OSError, msgspec.MsgspecError):
-        return None
+        saved = None
+    return saved if saved is not None and saved.journal == begins else Cursor("", begins, 0, -1)
 
 
 def _is_line_start(path: Path, offset: int) -> bool:

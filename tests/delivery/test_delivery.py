@@ -178,6 +178,16 @@ def test_what_waited_is_delivered_by_a_next_start(path, append, make_event):
     assert steps(up) == [0, 1, 2]
 
 
+def test_what_arrived_before_is_not_counted_as_waiting(path, append, make_event):
+    """A tracker that is down at a resume lacks only what came since."""
+    append(0, 1, 2)
+    deliver(path, MemorySink(), make_event)
+    append(3)
+    down = MemorySink()
+    down.faults = [ConnectionError("refused")] * 10_000
+    assert deliver(path, down, make_event, run_seq=3, deadline_s=0.1).waiting == 1
+
+
 def test_another_tracker_run_gets_its_own_segment(path, append, make_event):
     """Where a resumed run has a new tracker run, that one continues from there."""
     append(0, 1)
