@@ -29,6 +29,14 @@ class JournalError(RLDKError):
         self.path = path
 
 
+class JournalLockedError(JournalError):
+    """A journal that another process is writing."""
+
+    def __init__(self, path: Path) -> None:
+        remedy = "give each process a run_id of its own, or end the other one"
+        super().__init__(path, "another process is writing it", remedy)
+
+
 class SourceError(RLDKError):
     """A source of runs that cannot be read."""
 

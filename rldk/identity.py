@@ -58,8 +58,13 @@ def _chosen(
     if resumed:
         return safe_name(resumed), "the resumed checkpoint"
     if run_name:
-        return safe_name(f"{run_name}-{secrets.token_hex(4)}"), "the trainer's run_name"
+        return another(run_name), "the trainer's run_name"
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}", "a fresh id"
+
+
+def another(name: str) -> str:
+    """An id that begins like the name, and that no other run has."""
+    return safe_name(f"{name}-{secrets.token_hex(4)}")
 
 
 def safe_name(run_id: str) -> str:

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from rldk import event as event_json
-from rldk.errors import EventFormatError, JournalError
+from rldk.errors import EventFormatError, JournalError, JournalLockedError
 
 try:
     import fcntl
@@ -51,7 +51,8 @@ class Journal:
         last: The last event in the file; None while it holds none.
 
     Raises:
-        JournalError: The file cannot be created, or another process is writing it.
+        JournalError: The file cannot be created, or was not written by RLDK.
+        JournalLockedError: Another process is writing it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -178,8 +179,7 @@ def _open_locked(path: Path) -> BinaryIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
-            remedy = "give each process a run_id of its own, or end the other one"
-            raise JournalError(path, "another process is writing it", remedy) from error
+            raise JournalLockedError(path) from error
     return file
 
 

@@ -9,7 +9,7 @@ import pytest
 from rldk.errors import SettingError, UnknownBridgeError
 from rldk.ingest import ingest_runs
 from rldk.integrations.trl import RLDKCallback
-from rldk.journal import read
+from rldk.journal import Journal, read
 
 pytestmark = pytest.mark.real
 
@@ -217,6 +217,16 @@ def test_a_folder_that_changes_costs_nothing(grpo, tmp_path, monkeypatch):
     callback = RLDKCallback(output_dir="here")
     grpo([callback, Walker()]).train()
     assert len(ingest_runs(tmp_path / "here")) == 3
+
+
+def test_two_processes_with_one_run_id_are_two_runs(grpo, tmp_path, caplog):
+    """Neither mixes its lines into the other's journal, and neither loses any."""
+    with Journal(tmp_path / "one_events.jsonl"):  # as another process would hold it
+        callback = RLDKCallback(output_dir=tmp_path, run_id="one")
+        grpo([callback]).train()
+    assert callback.run_id.startswith("one-")
+    assert "another process is writing it" in caplog.text
+    assert ingest_runs(callback.journal_path)["step"].tolist() == [1, 2, 3]
 
 
 def test_a_start_that_failed_is_not_tried_again(grpo, tmp_path):

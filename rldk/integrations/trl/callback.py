@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from rldk import bridge, settings
-from rldk.errors import MissingDependencyError, RLDKError, SettingError
+from rldk import bridge, identity, settings
+from rldk.errors import JournalLockedError, MissingDependencyError, RLDKError, SettingError
 from rldk.event import as_float
 from rldk.health import checkpoints, thresholds
 from rldk.health.resources import Sampler
@@ -205,14 +205,14 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         who, attached = settle(args, state, self._given_run_id, self._evaluated)
         self._evaluated = None
         record = run_facts.recalled(state) if who.continues is None else {}
-        run = run_facts.describe(args, who)
+        suffix = SUFFIX if is_main else f".rank{args.process_index}.jsonl"
+        who, journal = _journal_of(who, self._folder(args), suffix)
         sinks = self._sinks(attached) if is_main else []
-        suffix = SUFFIX if is_main else f".rank{run.rank}.jsonl"
-        self.run_id, self._step = who.run_id, state.global_step
-        self.journal_path = self._folder(args) / f"{who.run_id}{suffix}"
-        recorder = self._recorder = self._opened(Journal(self.journal_path), run, sinks, record)
+        self.run_id, self.journal_path, self._step = who.run_id, journal.path, state.global_step
+        recorder = self._recorder = self._opened(journal, run_facts.describe(args, who), sinks, record)
         run_facts.remember(state, run_id=who.run_id, segment=recorder.segment, began=recorder.began)
-        self._tokens = TokenCounter(run.trainer, run.facts["args"], is_resumed=state.global_step > 0)
+        is_resumed = state.global_step > 0
+        self._tokens = TokenCounter(recorder.run.trainer, recorder.run.facts["args"], is_resumed=is_resumed)
         self._told_step = state.global_step
         self._said.clear()
         self._start_sampler(recorder)
@@ -299,6 +299,16 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
             shutil.rmtree(path.parent)
         else:
             _logger.warning("%s is kept, for it holds what did not arrive", path)
+
+
+def _journal_of(who: identity.Identity, folder: Path, suffix: str) -> tuple[identity.Identity, Journal]:
+    """Open the run's journal; where another process is writing it, this is another run."""
+    try:
+        return who, Journal(folder / f"{who.run_id}{suffix}")
+    except JournalLockedError as error:
+        other = who._replace(run_id=identity.another(who.run_id))
+        _logger.warning("%s; this run is called %s", error, other.run_id)
+        return other, Journal(folder / f"{other.run_id}{suffix}")
 
 
 def _emit_sample(recorder: Recorder, step: int, sample: dict[str, int | float]) -> None:
