@@ -194,17 +194,20 @@ def metric_name(shown: str) -> MetricName | None:
 
 
 class Segment(NamedTuple):
-    """One start of the training process: when, its number, and the step from which it went on."""
+    """One start of the process: when, its number, and the step from which training went on.
+
+    The step is None for an evaluation outside training, from which nothing went on.
+    """
 
     time: float
     number: int
-    step: int
+    step: int | None
 
     @classmethod
     def parse(cls, tag: str, value: str) -> Segment:
         """Read the tag that `run_tags` wrote for it."""
         time, _, step = value.partition("@")
-        return cls(float(time), int(tag.removeprefix("segment.")), int(step or 0))
+        return cls(float(time), int(tag.removeprefix("segment.")), int(step) if step else None)
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,7 +252,8 @@ def run_tags(run: Event) -> dict[str, str]:
     """Put the facts of the event that begins a segment into flat text, which any tracker can hold."""
     told = {key: run.model_info.get(key) for key in ("run_id", "git_sha", "trainer", "continues")}
     told |= {"seed": run.rng.get("seed"), "schema": run.v, "began": round(run.time - run.wall_time, 3)}
-    told[f"segment.{run.segment}"] = f"{run.time}@{run.step}"
+    step = "" if run.model_info.get("outside_training") else run.step
+    told[f"segment.{run.segment}"] = f"{run.time}@{step}"
     return {key: str(value) for key, value in told.items() if value is not None}
 
 
@@ -283,12 +287,14 @@ def run_events(facts: RunFacts) -> list[Event]:
         Event(
             kind="run",
             time=segment.time,
-            step=segment.step,
+            step=segment.step or 0,
             wall_time=round(segment.time - facts.began, 3),
             metrics={},
             rng={} if facts.seed is None else {"seed": facts.seed},
             data_slice={},
-            model_info=_model_info(facts, "train", segment.number) | known,
+            model_info=_model_info(facts, "train", segment.number)
+            | known
+            | ({"outside_training": True} if segment.step is None else {}),
             notes=[],
         )
         for segment in facts.segments or (Segment(facts.began, 0, 0),)

@@ -122,10 +122,10 @@ def _merged(events: Iterable[Event]) -> list[_Row]:
 
 
 def _starts(events: Iterable[Event]) -> dict[str, list[tuple[int, int]]]:
-    """Segment and step of each start of each run."""
+    """Segment and step of each start of training in each run."""
     starts: dict[str, list[tuple[int, int]]] = {}
     for event in events:
-        if event.kind == "run":
+        if event.kind == "run" and not event.model_info.get("outside_training"):
             starts.setdefault(event.run_id, []).append((event.segment, event.step))
     return starts
 

@@ -106,10 +106,17 @@ class Recorder:
         self.segment = first_segment if last is None else last.segment + 1
         self.began = (began or self._now()) if last is None else round(last.time - last.wall_time, 3)
 
-    def begin(self, step: int, sinks: Iterable[Sink]) -> None:
-        """Write the run event and start to deliver."""
+    def begin(self, step: int, sinks: Iterable[Sink], *, is_training: bool = True) -> None:
+        """Write the run event and start to deliver.
+
+        Args:
+            step: The step from which training goes on.
+            sinks: Where the events go.
+            is_training: Whether training goes on; an evaluation alone leaves earlier steps as they are.
+        """
         start = self.journal.end
-        run = self.emit("run", step, facts={"trainer": self.run.trainer, **self.run.facts})
+        facts = {"trainer": self.run.trainer, **self.run.facts}
+        run = self.emit("run", step, facts=facts if is_training else {**facts, "outside_training": True})
         self._deliveries = [
             delivery.Delivery(self.journal.path, sink, run=run, start=start, settings=self._settings)
             for sink in sinks

@@ -177,8 +177,8 @@ def test_runs_that_resume_each_other_in_a_circle_are_taken(log, make_event):
 def begun(make_event):
     """Build the event of a start."""
 
-    def make(segment, step):
-        return make_event(kind="run", step=step, model_info={"run_id": "r", "segment": segment})
+    def make(segment, step, **info):
+        return make_event(kind="run", step=step, model_info={"run_id": "r", "segment": segment} | info)
 
     return make
 
@@ -204,3 +204,10 @@ def test_an_evaluation_before_and_after_training_stays(log, begun):
     events = [begun(0, 0), log(0, {"loss": 1.0}, phase="eval"), begun(1, 0), log(1, {"loss": 2.0}, segment=1)]
     events += [begun(2, 1), log(1, {"loss": 3.0}, phase="eval", segment=2)]
     assert training_metrics(events)["loss"].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_an_evaluation_by_a_later_process_leaves_the_training_as_it_is(log, begun):
+    """A trainer that only evaluates stands at step 0, and discards nothing."""
+    events = [begun(0, 0), *(log(step, {"loss": 1.0}) for step in (1, 2)), begun(1, 0, outside_training=True)]
+    events += [log(0, {"loss": 2.0}, phase="eval", segment=1)]
+    assert training_metrics(events)["loss"].tolist() == [2.0, 1.0, 1.0]

@@ -14,6 +14,22 @@ from rldk.journal import read
 pytestmark = pytest.mark.real
 
 
+def mlflow_at(folder):
+    """Have MLflow write into a database in the folder, until the test is over."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture(autouse=True)
+def _mlflow_is_left_as_it_was():
+    """MLflow's setting is the whole process's."""
+    yield
+    import mlflow
+
+    mlflow.set_tracking_uri(None)
+
+
 def first_life(make_trainer, callbacks, **options):
     """Train four steps with a checkpoint at the second; gives the checkpoint."""
     trainer = make_trainer("SFT", callbacks, save_strategy="steps", save_steps=2, max_steps=4, **options)
@@ -90,17 +106,31 @@ def test_a_second_training_under_one_tracker_run_is_not_mixed_with_the_first(mak
     assert len(ingest_runs(second.journal_path, attempts="all")) == 8
 
 
+def test_a_later_evaluation_leaves_the_training_as_it_is(make_trainer, tmp_path):
+    """A new trainer that only evaluates, under the same run: in the journal, and in MLflow."""
+    train, evaluate = (RLDKCallback(tmp_path / "rldk", run_id="one", trackers=["mlflow"]) for _ in range(2))
+    mlflow_at(tmp_path)
+    make_trainer("SFT", [train], max_steps=3).train()
+    make_trainer("SFT", [evaluate], eval_rows=4).evaluate()
+    (report,) = evaluate.reports
+    for home in (evaluate.journal_path, report.home.source):
+        table = ingest_runs(home)
+        assert list(zip(table["step"], table["phase"], strict=True)) == [
+            (0, "eval"),
+            (1, "train"),
+            (2, "train"),
+            (3, "train"),
+        ]
+
+
 def test_a_callback_added_later_and_profiling_rows_change_nothing(make_trainer, tmp_path, monkeypatch):
     """TRL writes its own timings past the callbacks; what RLDK records is what on_log was given."""
-    import mlflow
-
     monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow_at(tmp_path)
     callback = RLDKCallback()
     trainer = make_trainer("GRPO", [], report_to=["mlflow"])
     trainer.add_callback(callback)
     trainer.train()
-    mlflow.set_tracking_uri(None)
     table = ingest_runs(callback.journal_path)
     assert table["step"].tolist() == [1, 2, 3]
     assert not [name for name in table.columns if "profiling" in name or "Time taken" in name]

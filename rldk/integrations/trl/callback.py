@@ -231,7 +231,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
                 first_segment=record.get("segment", -1) + 1,
                 began=record.get("began"),
             )
-            recorder.begin(self._step, sinks)
+            recorder.begin(self._step, sinks, is_training=self._is_training)
         except RLDKError:
             journal.close()  # or this process could not open it again
             raise
