@@ -97,7 +97,7 @@ class Recorder:
         self._every_steps = every_steps
         self._clock = clock
         self._epoch = clock.time() - clock.monotonic()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # SIGTERM may come in the middle of an emit, and writes the end
         self._deliveries: list[Delivery] = []
         self._summary: Numbers = {}
         self._last_step: int | None = None

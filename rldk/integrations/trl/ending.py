@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 
 class ProcessEnd:
     """Calls back once if the process ends while it is watched.
 
-    SIGTERM is turned into an orderly exit with code 143, so that what is open can be closed. A
-    handler that somebody else has set before is called instead, once the signal is noted.
+    It does so while the interpreter is still whole, after an exception that nobody caught or on
+    SIGTERM: once it shuts down, threads can import nothing and start no others. SIGTERM ends the
+    process with code 143; a handler that somebody else has set before is called instead, once the
+    signal is noted.
 
     Args:
         on_end: Receives `KILLED` after SIGTERM or Ctrl-C, else `FAILED`.
@@ -33,14 +35,18 @@ class ProcessEnd:
         self._on_end = on_end
         self._pid = os.getpid()
         self._previous: Any = None
+        self._previous_hook: Any = None
         self._is_closing = False
         self._is_exit = False
+        self._is_watching = False
 
     def watch(self) -> None:
         """Begin to watch."""
         self.was_terminated = self._is_exit = False
+        self._is_watching = True
         self._pid = os.getpid()
         atexit.register(self._at_exit)
+        self._previous_hook, sys.excepthook = sys.excepthook, self._uncaught
         previous = signal.getsignal(signal.SIGTERM)
         if _is_main_thread() and previous not in {signal.SIG_IGN, None}:
             self._previous = previous
@@ -61,7 +67,10 @@ class ProcessEnd:
 
     def _unwatch(self) -> None:
         """Leave the process as it was found."""
+        self._is_watching = False
         atexit.unregister(self._at_exit)
+        if sys.excepthook == self._uncaught:
+            sys.excepthook = self._previous_hook
         if _is_main_thread() and signal.getsignal(signal.SIGTERM) == self._terminate:
             signal.signal(signal.SIGTERM, self._previous)
 
@@ -70,15 +79,22 @@ class ProcessEnd:
         if callable(self._previous):
             self._previous(number, frame)
         elif not self._is_closing:
+            self._end("KILLED")
             raise SystemExit(128 + number)
 
+    def _uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        self._previous_hook(kind, error, trace)
+        self._end("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+
     def _at_exit(self) -> None:
-        if os.getpid() != self._pid:
-            return  # a forked child ends; the training is its parent's
         self._is_exit = True
-        # The interpreter keeps the exception that nobody caught here.
-        interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
-        self._on_end("KILLED" if self.was_terminated or interrupted else "FAILED")
+        self._end("KILLED" if self.was_terminated else "FAILED")
+
+    def _end(self, status: str) -> None:
+        # A forked child ends alone: the training is its parent's
+        if self._is_watching and os.getpid() == self._pid:
+            self._is_watching = False
+            self._on_end(status)
 
 
 def _is_main_thread() -> bool:
