@@ -60,6 +60,7 @@ class DeliveryReport(msgspec.Struct, frozen=True):
         waiting: Events that have not reached it.
         is_closed: Whether it also got the files, and the run's end.
         reasons: What went wrong, a sentence each.
+        failures: How often a try failed, whatever came of the next one.
     """
 
     tracker: str
@@ -69,6 +70,7 @@ class DeliveryReport(msgspec.Struct, frozen=True):
     waiting: int
     is_closed: bool
     reasons: tuple[str, ...]
+    failures: int = 0
 
 
 class Delivery:
@@ -99,6 +101,7 @@ class Delivery:
         self._home: Home | None = None
         self._delivered = 0
         self._rejected = 0
+        self._failures = 0
         self._is_failing = False
         self._is_closed = False
         self._reasons: list[str] = []
@@ -142,6 +145,7 @@ class Delivery:
             waiting=waiting,
             is_closed=self._is_closed,
             reasons=tuple(dict.fromkeys(self._reasons)),
+            failures=self._failures,
         )
 
     def _work(self) -> None:
@@ -227,6 +231,7 @@ class Delivery:
         raise _AbandonedError
 
     def _failed(self, what: str, error: Exception) -> None:
+        self._failures += 1
         reason = redact_text(f"{what} failed: {type(error).__name__}: {error}")
         self._note(reason)
         level = logging.DEBUG if self._is_failing else logging.WARNING
