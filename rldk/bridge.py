@@ -47,13 +47,42 @@ class Home(msgspec.Struct, frozen=True):
     url: str | None = None
 
 
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tracker run a sink is to write to; what is None is left to the tracker's configuration.
+
+    Attributes:
+        run_id: The tracker's own id of the run to go on with.
+        source: Where that run is: the `source` of an earlier `Home` of it.
+        project: Where a new run goes: an experiment in MLflow, a project in W&B.
+    """
+
+    run_id: str | None = None
+    source: str | None = None
+    project: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier delivery to a tracker run has noted. Events are told apart by their time.
+
+    Attributes:
+        source: Where it wrote: the `source` of its `Home`.
+        at: Time of the last event that it handed over.
+        base: Time of the last event that the tracker surely held when that delivery began.
+    """
+
+    source: str
+    at: float
+    base: float
+
+
 class Sink(Protocol):
     """One tracker run that receives events.
 
     `attach` and `create` are quick, use no network and are called on the training thread. All else
     is called from one delivery thread, may block, and may raise: `SinkRejectedError` for events that
-    would be refused again, `SinkClosedError` where the run takes no events any more, and anything
-    else for what is worth another try.
+    would be refused again, `SinkClosedError` where the run takes no events any more,
+    `SinkLostError` where it must be opened anew, `SinkBusyError` where the tracker asks for a pause,
+    and anything else for what is worth another try.
     """
 
     name: ClassVar[str]
@@ -67,21 +96,45 @@ class Sink(Protocol):
         """Take the tracker's run that is active in this thread; None where there is none."""
 
     @classmethod
-    def create(cls) -> Self:
-        """Prepare a sink that will open a run of its own, when it is told to `open`.
+    def create(cls, target: Target = Target()) -> Self:  # noqa: B008  # it is immutable
+        """Prepare a sink that will open a run of its own, or the target's, when it is told to `open`.
 
         Raises:
             MissingDependencyError: The tracker's library is not installed.
         """
 
+    @classmethod
+    def kept(cls, name: str, value: float) -> tuple[str, float]:
+        """Tell what the tracker gives back of a number that it is sent: the losses, as a function.
+
+        Args:
+            name: As `tracker_metrics` shows it.
+            value: The number.
+        """
+
     def open(self, run: Event) -> Home:
         """Make sure that the tracker run exists; `run` is the event that begins the segment."""
 
-    def send(self, events: Sequence[Event]) -> None:
-        """Hand over events in order; returns once the tracker has accepted them all."""
+    def settle(self, receipt: Receipt | None) -> float:
+        """Find out how much the open run surely holds: the time of the last event, 0 for none.
 
-    def close(self, status: str, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
+        A tracker that absorbs an exact repeat believes the receipt. One that appends has to look.
+
+        Args:
+            receipt: What an earlier delivery has noted; None where there was none.
+        """
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Hand over events in order; returns once the tracker has accepted them all.
+
+        An event of kind `run` tells of one more segment, as the one given to `open` does.
+        """
+
+    def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
         """Upload the files, and end the run as FINISHED, FAILED or KILLED if it is the sink's own.
+
+        A file goes to the folder `rldk` of the run's artifacts, a folder under its own name. Without a
+        status the run goes on elsewhere, and is left running.
 
         With `is_exit` the process is ending before training did, and the run of somebody else will
         not be ended by them any more: it gets its status too.
@@ -89,7 +142,15 @@ class Sink(Protocol):
 
 
 class Adapter(Protocol):
-    """A reader that gives back the events of the runs in one source."""
+    """A reader that gives back the events of the runs in one source.
+
+    What others than RLDK have logged comes as events too, with the names as they stand and
+    `model_info["raw"]` true (`Event.is_raw`). A run's first event is of kind `run` and may tell, in
+    `model_info`: `config` (parameters by name), `tags` (by name), `name`, `notes` (its description)
+    and `project`. A raw event of kind `end` is last, where the run has ended: its
+    `model_info["status"]` is FINISHED, FAILED or KILLED, its metrics are those of the run's summary
+    that are not the last value of a history.
+    """
 
     name: ClassVar[str]
     problems: list[str]
@@ -100,11 +161,31 @@ class Adapter(Protocol):
     def can_handle(self) -> bool:
         """Whether the source is of this adapter's kind, judged by its content; never raises."""
 
-    def events(self) -> Iterator[Event]:
-        """Read the events in the order in which they were written.
+    def runs(self) -> list[str]:
+        """Name the source of each single run in this one, in the order in which they began.
 
         Raises:
             SourceError: The source as a whole cannot be read.
+        """
+
+    def events(self, *, repeats: bool = False) -> Iterator[Event]:
+        """Read the events in the order in which they were written; their times only grow within a run.
+
+        Args:
+            repeats: Give what the source holds more than once as often as it holds it, wherever that is.
+
+        Raises:
+            SourceError: The source as a whole cannot be read.
+        """
+
+    def files(self, into: Path) -> list[Path]:
+        """Fetch the files that belong to the run; what is not on this disk comes into an empty folder.
+
+        Returns:
+            Files and folders, as `Sink.close` takes them.
+
+        Raises:
+            SourceError: They cannot be read.
         """
 
 
@@ -158,7 +239,10 @@ def tracker_metrics(event: Event) -> dict[str, int | float]:
     Sections keep kinds and phases apart: `rldk/eval/`, `rldk/system/`, `rldk/checkpoint/`,
     `rldk/alert/`, `rldk/summary/`, and `rldk/data/` for what `data_slice` counts. A metric whose
     own name begins like a section moves to `rldk/metric/`, so that `metric_name` can tell them apart.
+    What others have logged keeps its names.
     """
+    if event.is_raw:
+        return dict(event.metrics)
     section = _SECTION_OF_KIND.get(event.kind) or ("eval" if event.phase == "eval" else "")
     head = f"{PREFIX}{section}/" if section else PREFIX
     named = {f"{head}{_escape_section(name)}": value for name, value in event.metrics.items()}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
+import shlex
 import threading
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from rldk import journal
-from rldk.errors import SinkClosedError, SinkRejectedError
+from rldk.cursor import Cursor, CursorFile, beginning, is_at
+from rldk.errors import SinkBusyError, SinkClosedError, SinkLostError, SinkRejectedError
 from rldk.redact import redact_text
 
 if TYPE_CHECKING:
@@ -27,26 +29,20 @@ _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _MOST_REASONS: Final = 20
+_LONGEST_REQUESTED_PAUSE_S: Final = 900.0
+_GLANCE_S: Final = 0.05
 
 
 class _AbandonedError(Exception):
     """The deadline is over."""
 
 
-class Cursor(msgspec.Struct, frozen=True):
-    """How far a journal has reached one tracker run.
+class _Batch(NamedTuple):
+    """What was read of the journal: the events to send, where reading ended, and the cursor for then."""
 
-    Attributes:
-        tracker_run: The tracker's own id of the run.
-        journal: Time of the journal's first event: another journal of the same name begins at another.
-        offset: Where the next line begins, in bytes; a hint, for the file may have been cut.
-        seq: The last event that the tracker accepted or refused for good.
-    """
-
-    tracker_run: str
-    journal: float
-    offset: int
-    seq: int
+    events: list[Event]
+    end: int
+    cursor: Cursor
 
 
 class DeliveryReport(msgspec.Struct, frozen=True):
@@ -55,12 +51,13 @@ class DeliveryReport(msgspec.Struct, frozen=True):
     Attributes:
         tracker: Name of the bridge.
         home: The tracker run; None where it could not be opened.
-        delivered: Events that the tracker accepted in this segment.
+        delivered: Events that the tracker accepted from this delivery, each counted once.
         rejected: Events that it refused for good.
         waiting: Events that have not reached it.
         is_closed: Whether it also got the files, and the run's end.
         reasons: What went wrong, a sentence each.
         failures: How often a try failed, whatever came of the next one.
+        replayed: Events that it had accepted before and turned out not to hold, which were sent again.
     """
 
     tracker: str
@@ -71,14 +68,15 @@ class DeliveryReport(msgspec.Struct, frozen=True):
     is_closed: bool
     reasons: tuple[str, ...]
     failures: int = 0
+    replayed: int = 0
 
 
 class Delivery:
     """Carries a journal to one sink.
 
-    The thread starts with `start`, sends what the journal holds beyond the saved cursor, and tries
-    again for as long as the tracker fails, with growing pauses. Memory is bounded by one batch. It
-    never raises into the caller.
+    The thread starts with `start`, finds out how far the tracker has the journal, sends what follows,
+    and tries again for as long as the tracker fails, with growing pauses. Memory is bounded by one
+    batch. It never raises into the caller.
 
     Args:
         path: The journal.
@@ -95,17 +93,21 @@ class Delivery:
         self._run = run
         self._settings = settings
         self._start = start
-        self._cursor_path = cursor_path(path, sink.name)
-        self._cursor = _load_cursor(self._cursor_path, _beginning(path))
+        self._file = CursorFile(path, sink.name)
+        self._cursor = self._file.load() or Cursor(journal=beginning(path) or run.time)
         self._newest_seq = run.seq
         self._home: Home | None = None
         self._delivered = 0
         self._rejected = 0
+        self._replayed = 0
         self._failures = 0
-        self._is_failing = False
+        self._replay_until = 0.0
+        self._held_until = 0.0
+        self._offset = 0
+        self._failing_since = 0.0
         self._is_closed = False
         self._reasons: list[str] = []
-        self._status = "FINISHED"
+        self._status: str | None = "FINISHED"
         self._is_exit = False
         self._artifacts: Sequence[Path] = ()
         self._wake = threading.Event()
@@ -122,40 +124,56 @@ class Delivery:
         self._newest_seq = newest_seq
         self._wake.set()
 
-    def finish(self, status: str, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
+    def finish(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
         """Say that the journal is complete: deliver the rest, upload the files, end the tracker run."""
         self._status, self._artifacts, self._is_exit = status, artifacts, is_exit
         self._closing.set()
         self._wake.set()
 
-    def join(self, timeout_s: float) -> DeliveryReport:
-        """Wait for the end of the delivery, but no longer than this, and tell what came of it."""
-        self._thread.join(timeout_s)
+    def is_running(self) -> bool:
+        """Whether it still has something to do."""
+        return self._thread.is_alive()
+
+    def failing_s(self) -> float:
+        """For how many seconds the tracker has failed; 0 where its last answer was a good one."""
+        return time.monotonic() - self._failing_since if self._failing_since else 0.0
+
+    def join(self, timeout_s: float, hurry: threading.Event | None = None) -> None:
+        """Wait for the end of the delivery, but no longer than this, nor once there is a hurry."""
+        end = time.monotonic() + timeout_s
+        while self.is_running() and (left := end - time.monotonic()) > 0:
+            if hurry is not None and hurry.is_set():
+                return
+            self._thread.join(min(left, _GLANCE_S))
+
+    def abandon(self) -> None:
+        """Let it end at its next opportunity; what is left waits in the journal."""
         self._abandoned.set()
-        return self.report()
+        self._closing.set()
+        self._wake.set()
 
     def report(self) -> DeliveryReport:
         """Count what was delivered, what the tracker refused, and what waits in the journal."""
-        waiting = max(self._newest_seq - self._cursor.seq, 0)
         return DeliveryReport(
             tracker=self._sink.name,
             home=self._home,
             delivered=self._delivered,
             rejected=self._rejected,
-            waiting=waiting,
+            waiting=max(self._newest_seq - self._cursor.seq, 0),
             is_closed=self._is_closed,
             reasons=tuple(dict.fromkeys(self._reasons)),
             failures=self._failures,
+            replayed=self._replayed,
         )
+
+    def command(self) -> str:
+        """How to deliver the rest by hand."""
+        return shlex.join(["rldk", "sync", str(self._path), "--to", self._sink.name])
 
     def _work(self) -> None:
         try:
-            self._home = self._insist("open", lambda: self._sink.open(self._run))
-            home = self._home
-            self._cursor = self._insist("read", lambda: self._resume(home))
-            self._deliver_all()
-            self._insist("close", self._close_sink)
-            self._is_closed = True
+            self._insist("take over", self._file.take)
+            self._deliver_and_close()
         except SinkRejectedError as error:
             self._note(str(error))
             _logger.warning("%s refused the run: %s", self._sink.name, redact_text(str(error)))
@@ -163,6 +181,24 @@ class Delivery:
             self._note(str(error))
         except _AbandonedError:
             _logger.debug("%s: given up at the deadline", self._sink.name)
+        finally:
+            self._file.release()
+
+    def _deliver_and_close(self) -> None:
+        while not self._is_closed:
+            try:
+                home = self._home = self._insist("open", self._open)
+                self._move_to(self._insist("look up", partial(self._resumed, home)))
+                self._deliver_all()
+                self._insist("close", self._close_sink)
+                self._move_to(msgspec.structs.replace(self._cursor, closed_at=self._cursor.at))
+                self._is_closed = True
+            except SinkLostError as error:
+                self._failed("connection", error)
+                self._pause(self._settings.retry_first_s)
+
+    def _open(self) -> Home:
+        return self._sink.open(self._run)
 
     def _close_sink(self) -> None:
         self._sink.close(self._status, self._artifacts, is_exit=self._is_exit)
@@ -180,29 +216,44 @@ class Delivery:
 
     def _deliver_batch(self) -> bool:
         batch = self._insist("read", self._next_batch)
-        events = [entry.event for entry in batch if entry.event is not None]
-        if events:
-            self._send(events)
-        if batch:
-            self._move_to(batch[-1].end, max((e.seq for e in events), default=self._cursor.seq))
-        return bool(batch)
+        if batch.events:
+            self._send(batch.events)
+        has_moved, self._offset = batch.end != self._offset, batch.end
+        if batch.cursor != self._cursor:
+            self._move_to(batch.cursor)
+        return has_moved
 
-    def _next_batch(self) -> list[journal.Entry]:
-        unread = journal.read(self._path, self._cursor.offset)
-        unsent = (e for e in unread if e.event is None or e.event.seq > self._cursor.seq)
-        return list(itertools.islice(unsent, self._settings.batch_events))
+    def _next_batch(self) -> _Batch:
+        """Read on, past what the tracker holds, until a batch is full."""
+        events: list[Event] = []
+        end, last, size = self._offset, None, 0
+        for entry in journal.read(self._path, end):
+            if entry.event is not None:
+                last = {"at": entry.event.time, "seq": entry.event.seq, "offset": end}
+                if entry.event.time > self._held_until:
+                    events.append(entry.event)
+                    size += entry.end - end
+            end = entry.end
+            if len(events) >= self._settings.batch_events or size >= self._settings.batch_bytes:
+                break
+        return _Batch(events, end, msgspec.structs.replace(self._cursor, **last) if last else self._cursor)
 
     def _send(self, events: list[Event]) -> None:
-        """Send a batch; one that is refused goes event by event, so that a bad one holds up no other."""
+        """Send a batch; one that is refused is halved, so that a bad event holds up no other."""
         try:
             self._insist("send", lambda: self._sink.send(events))
-            self._delivered += len(events)
         except SinkRejectedError as error:
             if len(events) == 1:
                 self._reject(events[0], error)
-            else:
-                for event in events:
-                    self._send([event])
+                return
+            half = len(events) // 2
+            self._send(events[:half])
+            self._send(events[half:])
+        else:
+            again = [event for event in events if event.time <= self._replay_until]
+            # An event without a number leaves nothing in a tracker by which it could be found there.
+            self._replayed += sum(bool(event.metrics) for event in again)
+            self._delivered += len(events) - len(again)
 
     def _reject(self, event: Event, error: SinkRejectedError) -> None:
         self._rejected += 1
@@ -220,11 +271,11 @@ class Delivery:
         while not self._abandoned.is_set():
             try:
                 result = action()
-            except (SinkRejectedError, SinkClosedError):
+            except (SinkRejectedError, SinkClosedError, SinkLostError):
                 raise
             except Exception as error:  # noqa: BLE001  # the boundary: whatever a tracker does stays here
                 self._failed(what, error)
-                self._pause(next(pauses))
+                self._pause(max(next(pauses), _requested_pause(error)))
             else:
                 self._recovered()
                 return result
@@ -234,66 +285,93 @@ class Delivery:
         self._failures += 1
         reason = redact_text(f"{what} failed: {type(error).__name__}: {error}")
         self._note(reason)
-        level = logging.DEBUG if self._is_failing else logging.WARNING
+        level = logging.DEBUG if self._failing_since else logging.WARNING
         _logger.log(level, "%s: %s; trying again, events wait in %s", self._sink.name, reason, self._path)
-        self._is_failing = True
+        self._failing_since = self._failing_since or time.monotonic()
 
     def _recovered(self) -> None:
-        if self._is_failing:
+        if self._failing_since:
             _logger.info("%s answers again", self._sink.name)
-        self._is_failing = False
+        self._failing_since = 0.0
 
     def _pause(self, seconds: float) -> None:
         """Wait before another try; the end of training cuts the first wait after it short."""
         awaited = self._abandoned if self._closing.is_set() else self._closing
         awaited.wait(seconds)
 
-    def _resume(self, home: Home) -> Cursor:
+    def _resumed(self, home: Home) -> Cursor:
+        """Where to go on: behind the last event that the tracker surely holds."""
         saved = self._cursor
-        if saved.seq < 0:
-            return msgspec.structs.replace(saved, tracker_run=home.run_id)
-        if saved.tracker_run != home.run_id:
-            return Cursor(home.run_id, saved.journal, self._start, self._run.seq - 1)
-        if _is_line_start(self._path, saved.offset):
-            return saved
-        return msgspec.structs.replace(saved, offset=0)
+        if saved.tracker_run and saved.tracker_run != home.run_id:
+            held = max(self._sink.settle(None), _just_before(self._run.time))
+            where = Cursor(journal=saved.journal, seq=self._run.seq - 1)
+            self._offset = self._start
+        else:
+            held = self._sink.settle(saved.receipt if saved.tracker_run else None)
+            self._replay_until = max(self._replay_until, saved.at)
+            is_whole = held >= saved.at and is_at(self._path, saved)
+            where = saved if is_whole else Cursor(journal=saved.journal)
+            self._offset = where.offset
+        self._held_until = held
+        return msgspec.structs.replace(where, tracker_run=home.run_id, source=home.source, at=held, base=held)
 
-    def _move_to(self, offset: int, seq: int) -> None:
-        self._cursor = msgspec.structs.replace(self._cursor, offset=offset, seq=seq)
-        temporary = self._cursor_path.with_suffix(".tmp")
+    def _move_to(self, cursor: Cursor) -> None:
+        self._cursor = cursor
         try:
-            temporary.write_bytes(msgspec.json.encode(self._cursor))
-            temporary.replace(self._cursor_path)
+            self._file.save(cursor)
         except OSError as error:
             self._note(f"cursor: {error}")
-            _logger.warning("%s: cannot save %s: %s", self._sink.name, self._cursor_path, error)
+            _logger.warning("%s: cannot save %s: %s", self._sink.name, self._file.path, error)
 
 
 def finish_all(
     deliveries: Iterable[Delivery],
-    status: str,
+    status: str | None,
     artifacts: Sequence[Path],
     deadline_s: float,
     *,
     is_exit: bool = False,
+    hurry: threading.Event | None = None,
 ) -> list[DeliveryReport]:
-    """End all deliveries within one deadline, and say once what did not arrive."""
+    """End all deliveries within one deadline, and say once what did not arrive.
+
+    Args:
+        deliveries: What to end.
+        status: How the run ended.
+        artifacts: Files that the trackers get, too.
+        deadline_s: How long to wait for all of them together, in seconds.
+        is_exit: Whether the process is ending before training did.
+        hurry: Set, from a signal's handler for example, it ends the waiting at once.
+    """
     running = list(deliveries)
     for delivery in running:
         delivery.finish(status, artifacts, is_exit=is_exit)
     end = time.monotonic() + deadline_s
-    reports = [delivery.join(max(end - time.monotonic(), 0.0)) for delivery in running]
-    for report in reports:
-        if not report.is_closed:
-            reasons = "; ".join(report.reasons) or "no answer in time"
-            text = "%s is incomplete (%s): %d events wait in the journal for the next start of this run"
-            _logger.warning(text, report.tracker, reasons, report.waiting)
-    return reports
+    try:
+        for delivery in running:
+            delivery.join(max(end - time.monotonic(), 0.0), hurry)
+    finally:  # Ctrl-C ends the waiting, too, and goes on from here
+        for delivery in running:
+            delivery.abandon()
+            _say_what_waits(delivery)
+    return [delivery.report() for delivery in running]
 
 
-def cursor_path(path: Path, tracker: str) -> Path:
-    """Where the cursor of one journal and tracker is kept."""
-    return path.with_name(f"{path.name.removesuffix(journal.SUFFIX)}_{tracker}.cursor")
+def _say_what_waits(delivery: Delivery) -> None:
+    report = delivery.report()
+    if not report.is_closed:
+        reasons = "; ".join(report.reasons) or "no answer in time"
+        text = "%s is incomplete (%s): %d events wait for the next start of this run, or for: %s"
+        _logger.warning(text, report.tracker, reasons, report.waiting, delivery.command())
+
+
+def _just_before(time_: float) -> float:
+    return time_ - 0.0005  # events' times are whole milliseconds
+
+
+def _requested_pause(error: Exception) -> float:
+    asked = error.retry_after_s if isinstance(error, SinkBusyError) else 0.0
+    return min(asked, _LONGEST_REQUESTED_PAUSE_S)
 
 
 def _pauses(settings: Settings) -> Iterator[float]:
@@ -302,24 +380,3 @@ def _pauses(settings: Settings) -> Iterator[float]:
     while True:
         yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads tries, guards nothing
         pause = min(pause * 2, settings.retry_most_s)
-
-
-def _beginning(path: Path) -> float:
-    """Time of a journal's first event."""
-    return next((e.event.time for e in journal.read(path) if e.event is not None), 0.0)
-
-
-def _load_cursor(path: Path, begins: float) -> Cursor:
-    """Read the cursor of the journal that begins then; one at its start where there is none."""
-    try:
-        saved = msgspec.json.decode(path.read_bytes(), type=Cursor)
-    except (OSError, msgspec.MsgspecError):
-        saved = None
-    return saved if saved is not None and saved.journal == begins else Cursor("", begins, 0, -1)
-
-
-def _is_line_start(path: Path, offset: int) -> bool:
-    """Whether a saved offset still fits the file, which may have been cut or replaced."""
-    with path.open("rb") as file:
-        file.seek(max(offset - 1, 0))
-        return offset == 0 or file.read(1) == b"\n"

@@ -37,6 +37,23 @@ class JournalLockedError(JournalError):
         super().__init__(path, "another process is writing it", remedy)
 
 
+class ForkedError(RLDKError):
+    """A forked child that would record in its parent's journal."""
+
+    def __init__(self, run_id: str, parent: int) -> None:
+        super().__init__(f"run {run_id} is recorded by process {parent}, and this is a fork of it")
+
+
+class DeliveryLockedError(RLDKError):
+    """A journal that another process is delivering to the same tracker."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"journal {path}: another process delivers it to this tracker, the training itself perhaps; "
+            "let it end first"
+        )
+
+
 class SourceError(RLDKError):
     """A source of runs that cannot be read."""
 
@@ -53,7 +70,8 @@ class UnknownSourceError(SourceError):
             source,
             f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
             "give a journal (.jsonl) or its folder, a W&B run folder or .wandb file, or an MLflow run as "
-            "runs:/ID or TRACKING_URI#runs/ID; check the path, or name an adapter with adapter_hint",
+            "runs:/ID or TRACKING_URI#runs/ID, or an experiment as TRACKING_URI#experiments/NAME; check the "
+            "path, or name an adapter",
         )
 
 
@@ -91,6 +109,18 @@ class SinkRejectedError(RLDKError):
 
 class SinkClosedError(RLDKError):
     """A tracker run takes nothing any more: it was deleted, or finished by somebody else."""
+
+
+class SinkLostError(RLDKError):
+    """The connection to a tracker run is lost for good, but the run can be opened anew."""
+
+
+class SinkBusyError(RLDKError):
+    """A tracker asks to be left alone for a while."""
+
+    def __init__(self, reason: str, retry_after_s: float) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class SettingError(RLDKError, ValueError):

@@ -71,6 +71,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         segment = self.model_info.get("segment", 0)
         return segment if isinstance(segment, int) else 0
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether somebody else than RLDK logged it, so that its metrics have the names they gave."""
+        return self.model_info.get("raw") is True
+
 
 _FREE_FIELDS: Final = ("metrics", "rng", "data_slice", "model_info")
 
@@ -87,6 +92,9 @@ def encode(event: Event) -> bytes:
         EventFormatError: A field holds something that JSON cannot.
     """
     try:
+        line = _encoder.encode(event)
+        if b"null" not in line:  # as which msgspec writes NaN, the infinities and None
+            return line
         spelled = {f: spell_non_finite(getattr(event, f)) for f in _FREE_FIELDS}
         return _encoder.encode(msgspec.structs.replace(event, **spelled))
     except UnicodeEncodeError:

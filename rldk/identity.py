@@ -72,8 +72,8 @@ def safe_name(run_id: str) -> str:
     safe = _UNSAFE.sub("_", run_id)[:_MAX_LENGTH]
     if safe == run_id and safe.strip("."):
         return safe
-    digest = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{safe.lstrip('.') or 'run'}-{digest[:8]}"
+    mark = f"-{hashlib.sha256(run_id.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return (safe.lstrip(".") or "run")[: _MAX_LENGTH - len(mark)] + mark
 
 
 def git_sha(folder: Path) -> str | None:

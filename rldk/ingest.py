@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rldk import bridge
-from rldk.errors import UnknownSourceError
+from rldk.errors import SourceError, UnknownSourceError
 from rldk.frame import training_metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import pandas as pd
 
     from rldk.bridge import Adapter
+    from rldk.event import Event
 
 _logger = logging.getLogger(__name__)
+
+_NAMES_SHOWN: Final = 5
 
 
 def ingest_runs(
@@ -47,12 +52,32 @@ def ingest_runs(
     """
     is_home = str(source).startswith("~")
     adapter = find_adapter(str(Path(source).expanduser() if is_home else source), adapter_hint)
-    table = training_metrics(adapter.events(), attempts=attempts, join=join)
+    table = training_metrics(_recorded(adapter.events(), str(source)), attempts=attempts, join=join)
     table.attrs["adapter"] = adapter.name
     table.attrs["problems"] = list(adapter.problems)
     for problem in adapter.problems:
         _logger.warning("%s", problem)
     return table
+
+
+def _recorded(events: Iterable[Event], source: str) -> Iterator[Event]:
+    """Leave out what others than RLDK have logged beside it.
+
+    Raises:
+        SourceError: There is nothing else.
+    """
+    others: set[str] = set()
+    is_ours = False
+    for event in events:
+        if event.is_raw:
+            others |= event.metrics.keys()
+        else:
+            is_ours = True
+            yield event
+    if not is_ours:
+        names = ", ".join(sorted(others)[:_NAMES_SHOWN]) or "no metrics"
+        reason = f"RLDK recorded nothing in it; it holds {len(others)} metrics of others ({names})"
+        raise SourceError(source, reason, "give a run that was recorded with RLDK")
 
 
 def find_adapter(source: str, hint: str | None = None) -> Adapter:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from rldk import event as event_json
 from rldk.errors import EventFormatError, JournalError, JournalLockedError
+from rldk.fork import close_in_child
 
 try:
     import fcntl
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from rldk.event import Event
+    from rldk.settings import Fsync
 
 _logger = logging.getLogger(__name__)
 
@@ -29,6 +34,9 @@ SUFFIX: Final = "_events.jsonl"
 MAX_LINE_BYTES: Final = 64 * 2**20
 _LINE_BEGINS: Final = b'{"v":'
 _TAIL_STEP: Final = 64 * 2**10
+_LOCK_TRIES: Final = 4
+_LOCK_PAUSE_S: Final = 0.05
+_MOST_HELD_BYTES: Final = 16 * 2**20
 
 
 class Entry(NamedTuple):
@@ -44,22 +52,31 @@ class Journal:
 
     On opening, a last line that a crash tore is cut off; whole lines are never touched. Each
     `append` is one write to the operating system, so a killed process loses nothing that was
-    appended.
+    appended. While the disk is full, up to 16 MiB of lines are held and written when it has room again.
+
+    Args:
+        path: The file; its folder is made.
+        fsync: When a line must be on the disk itself; see `rldk.settings.Settings`.
+        fsync_interval_s: How old a line may become with `interval`, in seconds.
 
     Attributes:
         path: The file.
-        last: The last event in the file; None while it holds none.
+        last: The last event that was appended; None while there is none.
 
     Raises:
         JournalError: The file cannot be created, or was not written by RLDK.
         JournalLockedError: Another process is writing it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fsync: Fsync = "never", fsync_interval_s: float = 5.0) -> None:
         self.path = path
         self._file = _open_locked(path)
         self._end = _repair_tail(path, self._file)
         self.last = last_event(path)
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._is_always_synced = fsync == "always"
+        self._syncer = _Syncer(fsync_interval_s) if fsync == "interval" else None
 
     @property
     def end(self) -> int:
@@ -70,25 +87,57 @@ class Journal:
         """Write one event, and remember it as the `last`.
 
         Raises:
-            JournalError: The disk is full or gone. The file still ends with a whole line.
+            JournalError: The disk is full or gone, and so much is held already that the event is lost.
+                The file still ends with a whole line.
             EventFormatError: The event holds something that JSON cannot.
         """
         line = event_json.encode(event) + b"\n"
+        if self._held or not self._is_written(line):
+            self._hold(line)
+        self.last = event
+
+    def _is_written(self, line: bytes) -> bool:
         try:
             if os.fstat(self._file.fileno()).st_nlink == 0:
                 self._put_back()
             self._write(line)
-        except OSError as error:
-            raise JournalError(self.path, str(error), "free the disk or choose another output_dir") from error
+            if self._is_always_synced:
+                os.fsync(self._file.fileno())
+        except (OSError, JournalError) as error:
+            if not self._held:
+                text = "journal %s cannot be written (%s): lines are held until it can; free the disk"
+                _logger.error(text, self.path, error)  # noqa: TRY400  # a full disk is no fault of ours
+            return False
         self._end += len(line)
-        self.last = event
+        if self._syncer is not None:
+            self._syncer.note(self._file)
+        return True
+
+    def _hold(self, line: bytes) -> None:
+        """Keep a line back, and write all that is held if there is room again."""
+        if self._held_bytes + len(line) > _MOST_HELD_BYTES:
+            reason = f"{_MOST_HELD_BYTES >> 20} MiB of lines wait for room on the disk; this event is lost"
+            raise JournalError(self.path, reason, "free the disk or choose another output_dir")
+        self._held.append(line)
+        self._held_bytes += len(line)
+        self._write_held()
+
+    def _write_held(self) -> None:
+        while self._held and self._is_written(self._held[0]):
+            self._held_bytes -= len(self._held.popleft())
 
     def _put_back(self) -> None:
         """Somebody removed the file: write it anew, whole, from the one that is still open."""
         _logger.warning("journal %s was removed while in use; it is put back", self.path)
-        removed, self._file = self._file, _open_locked(self.path)
-        removed.seek(0)
-        shutil.copyfileobj(removed, self._file)
+        removed, new = self._file, _open_locked(self.path)
+        try:
+            removed.seek(0)
+            shutil.copyfileobj(removed, new)
+        except OSError:
+            with new:
+                self.path.unlink(missing_ok=True)
+            raise
+        self._file = new
         removed.close()
 
     def _write(self, line: bytes) -> None:
@@ -101,10 +150,22 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Flush to the disk and let other processes write."""
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        """Flush to the disk and let other processes write.
+
+        Raises:
+            JournalError: Lines that were held while the disk was full are lost.
+            OSError: The disk is gone.
+        """
+        if self._file.closed:
+            return
+        self._write_held()
+        if self._syncer is not None:
+            self._syncer.stop()
+        with self._file as file:
+            os.fsync(file.fileno())
+        if self._held:
+            reason = f"{len(self._held)} events are lost, for the disk is full"
+            raise JournalError(self.path, reason, "free the disk or choose another output_dir")
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +174,44 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Syncer:
+    """Sees to it, on a thread of its own, that what was written gets to the disk in time.
+
+    The thread is started with the first line: a journal that is only opened costs none.
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._file: BinaryIO | None = None
+        self._dirty = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def note(self, file: BinaryIO) -> None:
+        """Say that a line was written."""
+        self._file = file
+        if not self._dirty.is_set():
+            self._dirty.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="rldk-fsync", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._dirty.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while self._dirty.wait() and not self._stopping.wait(self._interval_s):
+            self._dirty.clear()
+            try:
+                os.fsync(self._file.fileno())  # type: ignore[union-attr]
+            except (OSError, ValueError) as error:  # ValueError: it was removed, and put back as another
+                _logger.warning("fsync of the journal failed: %s", error)
 
 
 def read(path: Path, offset: int = 0) -> Iterator[Entry]:
@@ -130,6 +229,17 @@ def read(path: Path, offset: int = 0) -> Iterator[Entry]:
                 yield Entry(file.tell(), None, f"longer than {MAX_LINE_BYTES >> 20} MiB")
             elif line != b"\n":
                 yield _entry(line, file.tell())
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a process has the journal open for writing."""
+    if fcntl is not None:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
 
 
 def last_event(path: Path) -> Event | None:
@@ -174,13 +284,22 @@ def _open_locked(path: Path) -> BinaryIO:
         file = path.open("a+b", buffering=0)
     except OSError as error:
         raise JournalError(path, str(error), "choose a writable output_dir") from error
-    if fcntl is not None:
+    if not _is_locked_by_us(file):
+        file.close()
+        raise JournalLockedError(path)
+    close_in_child(file)
+    return file
+
+
+def _is_locked_by_us(file: BinaryIO) -> bool:
+    for _ in range(_LOCK_TRIES if fcntl is not None else 0):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise JournalLockedError(path) from error
-    return file
+        except BlockingIOError:  # held by a writer for long, by a reader's `is_being_written` hardly at all
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
+    return fcntl is None
 
 
 def _repair_tail(path: Path, file: BinaryIO) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -14,7 +14,7 @@ from rldk import catalog
 from rldk.event import as_float
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Numbers = dict[str, int | float]
 
@@ -42,7 +42,7 @@ class Normalized(NamedTuple):
     eval: Numbers
     summary: Numbers
     notes: list[str]
-    raw_names: dict[tuple[str, str], str]
+    raw_names: Mapping[tuple[str, str], str]
 
 
 def normalize(
@@ -60,18 +60,26 @@ def normalize(
         args: The trainer's arguments.
         trl: TRL release, where it is known: a few keys hold another quantity in older ones.
     """
-    out = Normalized({}, {}, {}, [], {})
-    name_of = _Names(trainer, trl, _eval_data_set(logs))
-    is_summary = _SUMMARY_MARK in logs
-    named = [(raw, name_of(raw), value) for raw, value in _flat(logs)]
-    for raw, name, value in sorted(named, key=_is_unknown):
+    raws: list[str] = []
+    numbers: list[int | float] = []
+    notes: list[str] = []
+    for raw, value in _flat(logs):
         number = _number(value)
         if number is not None:
-            _place(out, raw, name, number, is_summary=is_summary)
+            raws.append(raw)
+            numbers.append(number)
         elif value is not None:
-            out.notes.append(f"{raw} is no number but {type(value).__name__}, and was left out")
-    _derive(out.train, trainer, args, trl)
-    return _with_epoch(out, logs)
+            notes.append(f"{raw} is no number but {type(value).__name__}, and was left out")
+    layout = _layout(tuple(raws), trainer, trl)
+    train = {name: numbers[i] for name, i in layout.train}
+    _derive(train, trainer, args, trl)
+    return Normalized(
+        train,
+        {name: numbers[i] for name, i in layout.eval},
+        {name: numbers[i] for name, i in layout.summary},
+        [*notes, *layout.notes],
+        layout.raw_names,
+    )
 
 
 def units(trainer: str, trl: str = "") -> dict[str, str]:
@@ -115,41 +123,75 @@ class _Names(NamedTuple):
         return _Name(is_eval, prefix + (match.name if match else key), match.metric if match else None)
 
 
-def _is_unknown(named: tuple[str, _Name, Any]) -> bool:
+class _Layout(NamedTuple):
+    """Where each of a log's keys goes: the names of each part, with the key's place in the log."""
+
+    train: tuple[tuple[str, int], ...]
+    eval: tuple[tuple[str, int], ...]
+    summary: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
+    raw_names: Mapping[tuple[str, str], str]
+
+
+@lru_cache(maxsize=256)  # a trainer logs the same few sets of keys over and over
+def _layout(raws: tuple[str, ...], trainer: str, trl: str) -> _Layout:
+    name_of = _Names(trainer, trl, _eval_data_set(raws))
+    parts: dict[str, dict[str, int]] = {"train": {}, "eval": {}, "summary": {}}
+    notes: list[str] = []
+    known = [(name_of(raw), place) for place, raw in enumerate(raws)]
+    for name, place in sorted(known, key=_is_unknown):
+        part = _part(name, is_summary=_SUMMARY_MARK in raws)
+        free = _free(name.name, parts[part])
+        if free != name.name:
+            notes.append(f"{raws[place]} has the name of another metric and is kept as {free}")
+        parts[part][free] = place
+    _place_epoch(parts, is_alone=set(raws) == {"epoch"})
+    names = {(part, name): raws[i] for part, places in parts.items() for name, i in places.items()}
+    train, evaluated, summary = (tuple(places.items()) for places in parts.values())
+    return _Layout(train, evaluated, summary, tuple(notes), MappingProxyType(names))
+
+
+def _is_unknown(named: tuple[_Name, int]) -> bool:
     """Sorts what the catalog knows to the front: no key of a user's takes a name that it gives."""
-    return named[1].metric is None
+    return named[0].metric is None
 
 
-def _eval_data_set(logs: Mapping[str, Any]) -> str:
+def _part(name: _Name, *, is_summary: bool) -> str:
+    is_summary = is_summary and name.metric is not None and name.metric.summary
+    return "eval" if name.is_eval else "summary" if is_summary else "train"
+
+
+def _free(name: str, taken: Mapping[str, int]) -> str:
+    while name in taken:  # a second clash is possible: a user may log raw/x too
+        name = f"raw/{name}"
+    return name
+
+
+def _place_epoch(parts: dict[str, dict[str, int]], *, is_alone: bool) -> None:
+    """The epoch says where the log stands: it belongs to each part, and is no part by itself."""
+    epoch = parts["train"].pop("epoch", None)
+    if epoch is not None:
+        for part in [part for part in parts.values() if part] or ([parts["train"]] if is_alone else []):
+            part["epoch"] = epoch
+
+
+def _eval_data_set(raws: Iterable[str]) -> str:
     """Name of the data set that a log evaluates, where the trainer has several; else an empty one.
 
     transformers then logs each in turn, as `eval_<name>_runtime` and so on. TRL's own metrics in
     that log have no `<name>`, but are about the same data set.
     """
-    timed = [found[1] for found in map(_TIMED.fullmatch, map(str, logs)) if found]
+    timed = [found[1] for found in map(_TIMED.fullmatch, raws) if found]
     return timed[0] or "" if len(timed) == 1 else ""
 
 
 def _flat(logs: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     for key, value in logs.items():
         name = f"{prefix}{key}" or "unnamed"
-        if isinstance(value, Mapping) and depth < _DEEPEST:
+        if type(value) is not float and isinstance(value, Mapping) and depth < _DEEPEST:
             yield from _flat(value, f"{name}/", depth + 1)
         else:
             yield name, value
-
-
-def _place(out: Normalized, raw: str, known: _Name, number: float, *, is_summary: bool) -> None:
-    is_summary = is_summary and known.metric is not None and known.metric.summary
-    part = "eval" if known.is_eval else "summary" if is_summary else "train"
-    target: Numbers = getattr(out, part)
-    name = known.name
-    while name in target:  # a second clash is possible: a user may log raw/x too
-        name = f"raw/{name}"
-    if name != known.name:
-        out.notes.append(f"{raw} has the name of another metric and is kept as {name}")
-    target[name] = number
-    out.raw_names[part, name] = raw
 
 
 def _derive(train: Numbers, trainer: str, args: Mapping[str, Any], trl: str) -> None:
@@ -166,19 +208,6 @@ def _sum_of_products(formula: str, value_of: Callable[[str], Any]) -> float | No
     if any(factor is None for term in terms for factor in term):
         return None
     return sum(math.prod(cast("list[float]", term)) for term in terms)
-
-
-def _with_epoch(out: Normalized, logs: Mapping[str, Any]) -> Normalized:
-    """The epoch says where the log stands: it belongs to each part, and is no part by itself."""
-    epoch = out.train.pop("epoch", None)
-    if epoch is None:
-        return out
-    raw = out.raw_names.pop(("train", "epoch"))
-    parts = [part for part in ("train", "eval", "summary") if getattr(out, part)]
-    for part in parts or (["train"] if set(logs) == {"epoch"} else []):
-        getattr(out, part)["epoch"] = epoch
-        out.raw_names[part, "epoch"] = raw
-    return out
 
 
 def _number(value: object) -> int | float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from rldk import delivery
-from rldk.errors import JournalError
+from rldk.errors import ForkedError, JournalError
 from rldk.event import Event
 from rldk.health import nonfinite, thresholds
 from rldk.normalize import normalize
@@ -97,6 +98,8 @@ class Recorder:
         self._every_steps = every_steps
         self._clock = clock
         self._epoch = clock.time() - clock.monotonic()
+        self._pid = os.getpid()
+        self._hurry = threading.Event()
         self._lock = threading.RLock()  # SIGTERM may come in the middle of an emit, and writes the end
         self._deliveries: list[Delivery] = []
         self._summary: Numbers = {}
@@ -114,8 +117,10 @@ class Recorder:
             sinks: Where the events go.
             is_training: Whether training goes on; an evaluation alone leaves earlier steps as they are.
         """
-        start = self.journal.end
+        start, sinks = self.journal.end, list(sinks)
         facts = {"trainer": self.run.trainer, **self.run.facts}
+        homes = {sink.name: sink.tracker_run_id for sink in sinks if sink.tracker_run_id}
+        facts |= {"tracker_runs": homes} if homes else {}
         run = self.emit("run", step, facts=facts if is_training else {**facts, "outside_training": True})
         self._deliveries = [
             delivery.Delivery(self.journal.path, sink, run=run, start=start, settings=self._settings)
@@ -167,7 +172,10 @@ class Recorder:
 
         Raises:
             JournalError: The journal cannot be written.
+            ForkedError: This is a fork of the process that records.
         """
+        if os.getpid() != self._pid:
+            raise ForkedError(self.run.run_id, self._pid)
         with self._lock:
             time_ = self._now()
             event = Event(
@@ -200,13 +208,21 @@ class Recorder:
             self.journal.close()
         except (JournalError, OSError) as error:
             _logger.error("the end of run %s is not in its journal: %s", self.run.run_id, error)  # noqa: TRY400
+        deadline_s = self._settings.close_deadline_s
+        if status == "KILLED":
+            deadline_s = min(deadline_s, self._settings.term_deadline_s)
         return delivery.finish_all(
             self._deliveries,
             status,
             [self.journal.path],
-            self._settings.close_deadline_s,
+            deadline_s,
             is_exit=is_exit,
+            hurry=self._hurry,
         )
+
+    def hurry(self) -> None:
+        """Let `end` wait no longer; to be called from another thread, or from a signal's handler."""
+        self._hurry.set()
 
     def _is_due(self, step: int) -> bool:
         is_due = (

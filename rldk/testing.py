@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from rldk.bridge import Home
+from rldk.bridge import Home, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from rldk.bridge import Receipt
     from rldk.event import Event
 
 
@@ -33,7 +34,7 @@ class MemorySink:
         self.received: list[Event] = []
         self.faults: list[Exception] = []
         self.refuses: dict[int, Exception] = {}
-        self.closed_with: tuple[str, list[Path]] | None = None
+        self.closed_with: tuple[str | None, list[Path]] | None = None
         self.hold = threading.Event()
         self.hold.set()
 
@@ -43,15 +44,24 @@ class MemorySink:
         return None
 
     @classmethod
-    def create(cls) -> Self:
-        """A sink on a run of its own."""
-        return cls()
+    def create(cls, target: Target = Target()) -> Self:  # noqa: B008  # it is immutable
+        """A sink on a run of its own, or on the target's."""
+        return cls(target.run_id or "memory-run")
+
+    @classmethod
+    def kept(cls, name: str, value: float) -> tuple[str, float]:
+        """Memory keeps everything."""
+        return name, value
 
     def open(self, run: Event) -> Home:
         """Accept the run, unless a fault is due."""
         del run
         self._may_fail()
         return Home("memory", str(self.tracker_run_id), f"memory:{self.tracker_run_id}")
+
+    def settle(self, receipt: Receipt | None) -> float:
+        """Believe what was noted."""
+        return receipt.at if receipt else 0.0
 
     def send(self, events: Sequence[Event]) -> None:
         """Accept the events, unless a fault is due or one of them is refused."""
@@ -61,7 +71,7 @@ class MemorySink:
                 raise self.refuses[event.step]
         self.received += events
 
-    def close(self, status: str, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
+    def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
         """Remember how the run ended, unless a fault is due."""
         del is_exit
         self._may_fail()

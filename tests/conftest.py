@@ -70,6 +70,25 @@ def serve_mlflow():
     return serve
 
 
+@pytest.fixture
+def wandb_backend(tmp_path, monkeypatch):
+    """A stand-in of the W&B backend that wandb is configured to use; see tests/_wandb_backend.py."""
+    from tests._wandb_backend import WandbBackend, forget_wandb
+
+    backend = WandbBackend()
+    backend.up()
+    for name, value in backend.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    for name in ("WANDB_ENTITY", "WANDB_NAME", "WANDB_RUN_ID", "WANDB_RESUME"):
+        monkeypatch.delenv(name, raising=False)
+    forget_wandb()
+    yield backend
+    backend.faults.clear()
+    backend.up()  # else wandb-core would wait for it, with what it still has to send
+    forget_wandb()
+    backend.down()
+
+
 def wait_until_ready(address, server):
     """Wait for a server's /health; gives its address."""
     deadline = time.monotonic() + 90

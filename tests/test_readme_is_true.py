@@ -38,14 +38,17 @@ def test_each_python_block_is_python(block):
 
 def test_the_table_of_options_is_the_callbacks_signature():
     """No parameter is missing or made up."""
-    listed = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    listed = re.findall(r"^\| `([a-z]\w*)` \|", README, re.MULTILINE)
     assert sorted(listed) == sorted(inspect.signature(RLDKCallback).parameters)
 
 
 def test_the_settings_of_delivery_are_listed_with_their_defaults():
     """Every environment variable is there."""
-    for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
-        assert re.search(rf"`RLDK_{name.upper()}` \({default:g}\b", README), name
+    listed = {}
+    for names, defaults in re.findall(r"^\| (`RLDK_\w+`(?:, `RLDK_\w+`)?) \| (.+?) \|", README, re.MULTILINE):
+        listed |= zip(names.split(", "), defaults.replace("`", "").split(", "), strict=True)
+    fields = zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True)
+    assert listed == {f"`RLDK_{name.upper()}`": f"{default}".removesuffix(".0") for name, default in fields}
 
 
 def test_thresholds_and_columns_are_listed():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import socket
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,8 +30,32 @@ _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _CLIENT_ERRORS: Final = range(400, 500)
 _DATA_ERRORS: Final = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 _WORTH_ANOTHER_TRY: Final = frozenset({408, 429, 499})
+_MAY_ASK_FOR_A_PAUSE: Final = frozenset({429, 503})
+_ASK: Final = "_get_http_response_with_retries"
 
-_ours: ContextVar[dict[str, object] | None] = ContextVar("rldk_mlflow_settings", default=None)
+
+@dataclass
+class Leash:
+    """What binds the requests of one `leash`, and what the server's last answer to them was.
+
+    Attributes:
+        settings: What MLflow's environment variables are for them.
+        status: HTTP status of that answer; None without one.
+        pause_s: The pause that it asked for, in seconds; None where it asked for none.
+    """
+
+    settings: dict[str, object]
+    status: int | None = None
+    pause_s: float | None = None
+
+    def note(self, answer: Any) -> None:  # noqa: ANN401  # requests.Response
+        """Take down an answer."""
+        self.status = answer.status_code
+        asks = self.status in _MAY_ASK_FOR_A_PAUSE
+        self.pause_s = _pause(answer.headers.get("Retry-After", "")) if asks else None
+
+
+_ours: ContextVar[Leash | None] = ContextVar("rldk_mlflow_leash", default=None)
 
 
 def require(what: str) -> None:
@@ -70,7 +98,7 @@ def knock(uri: str) -> None:
 
 
 @contextmanager
-def leash(answer_s: float = ANSWER_S, retries: int = 0) -> Iterator[None]:
+def leash(answer_s: float = ANSWER_S, retries: int = 0) -> Iterator[Leash]:
     """Let MLflow's requests made inside give up soon, and print nothing.
 
     MLflow retries for four minutes, and for twenty where the server hangs. It takes its limits from
@@ -79,11 +107,12 @@ def leash(answer_s: float = ANSWER_S, retries: int = 0) -> Iterator[None]:
     those variables look into a context variable first: threads other than ours see no difference.
     https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/utils/rest_utils.py#L137-L143
     """
-    settings = _settings(answer_s, retries)
-    _lend(settings)
-    token = _ours.set(settings)
+    ours = Leash(_settings(answer_s, retries))
+    _lend(ours.settings)
+    _listen()
+    token = _ours.set(ours)
     try:
-        yield
+        yield ours
     finally:
         _ours.reset(token)
 
@@ -113,15 +142,60 @@ def _lend(settings: dict[str, object]) -> None:
 def _looking_here_first(name: str, read: Any) -> Any:  # noqa: ANN401  # untyped functions of MLflow
     def get() -> object:
         ours = _ours.get()
-        return ours[name] if ours and name in ours else read()
+        return ours.settings[name] if ours and name in ours.settings else read()
 
     return get
+
+
+def _listen() -> None:
+    """Hear what a server asks for, which MLflow's exceptions do not tell.
+
+    Where MLflow asks over HTTP in another way, as another version may, or Databricks' SDK does, nothing
+    is heard, and the delivery pauses as it does for any failure.
+    """
+    rest = importlib.import_module("mlflow.utils.rest_utils")
+    ask = getattr(rest, _ASK, None)
+    if inspect.isfunction(ask) and "raise_on_status" in inspect.signature(ask).parameters:
+        setattr(rest, _ASK, _Listening(ask))
+
+
+class _Listening:
+    """MLflow's function that asks over HTTP; the answers to our own requests are noted."""
+
+    def __init__(self, ask: Any) -> None:  # noqa: ANN401  # an untyped function of MLflow
+        self._ask = ask
+        self._form = inspect.signature(ask)
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:  # noqa: ANN401  # requests.Response
+        ours = _ours.get()
+        if ours is None:
+            return self._ask(*args, **kwargs)
+        asked = self._form.bind(*args, **kwargs)
+        # Else the answer is thrown away once there are no tries left; MLflow raises for it in any case:
+        # https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/utils/rest_utils.py#L381
+        asked.arguments["raise_on_status"] = False
+        ours.status = ours.pause_s = None
+        answer = self._ask(*asked.args, **asked.kwargs)
+        ours.note(answer)
+        return answer
+
+
+def _pause(retry_after: str) -> float | None:
+    """Read a Retry-After header, seconds or a date; None for anything else."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None
 
 
 def is_final(error: Any) -> bool:  # noqa: ANN401  # MlflowException is not typed
     """Whether MLflow would refuse the same request again."""
     if type(error.__cause__).__module__.startswith("sqlalchemy"):
         return False  # MLflow calls most trouble with its database, a lost connection too, BAD_REQUEST
+    if error.error_code == "RESOURCE_ALREADY_EXISTS":
+        return False  # somebody has made it meanwhile: another try finds it
     status = error.get_http_status_code()
     return status in _CLIENT_ERRORS and status not in _WORTH_ANOTHER_TRY
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
 MAX_LENGTH: Final = 250
+
+_CACHED: Final = 8192
 
 # MLflow allows \w, slash, dot, dash, space and colon, and wants a name to be its own
 # posixpath.normpath: https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/utils/validation.py#L321-L344
@@ -17,20 +20,25 @@ _UNSAYABLE: Final = re.compile(
     r"|(?<![^/])\.(?=\.?(?:/|\Z))|\A\.(?=\.)"
 )
 _ESCAPE: Final = re.compile(r"_x([0-9A-F]{4}|[0-9A-F]{8})_")
+_EMPTY: Final = "_x00000000_"  # eight digits where four would do: no character is spelled so
 
 
+@lru_cache(maxsize=_CACHED)
 def escape(name: str) -> str:
     """Spell a name in MLflow's alphabet: `kl(pi)` becomes `kl_x0028_pi_x0029_`, as OOXML writes it.
 
     A name that is too long even for this is cut and told apart by a hash; that cannot be undone.
     """
-    said = _UNSAYABLE.sub(_spell, name)
+    said = _UNSAYABLE.sub(_spell, name) or _EMPTY
     return said if len(said) <= MAX_LENGTH else _cut(said)
 
 
+@lru_cache(maxsize=_CACHED)
 def unescape(said: str) -> str:
-    """Undo `escape`."""
-    return _ESCAPE.sub(_read, said)
+    """Undo `escape`; a name that it would have spelled otherwise is somebody else's, and stays as it is."""
+    name = "" if said == _EMPTY else _ESCAPE.sub(_read, said)
+    is_cut = len(said) == MAX_LENGTH
+    return name if is_cut or escape(name) == said else said
 
 
 def _spell(match: re.Match[str]) -> str:

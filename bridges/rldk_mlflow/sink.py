@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import sys
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
-from rldk.bridge import Home, run_tags, tracker_metrics
-from rldk.errors import SinkClosedError, SinkRejectedError
+from rldk.bridge import Home, Target, tracker_metrics
+from rldk.errors import SinkBusyError, SinkClosedError, SinkRejectedError
 from rldk.event import as_float, encode
-from rldk_mlflow import client
-from rldk_mlflow.names import MAX_LENGTH, escape
+from rldk_mlflow import client, told
+from rldk_mlflow.names import MAX_LENGTH, escape, unescape
+from rldk_mlflow.place import Place, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from rldk.bridge import Receipt
     from rldk.event import Event
 
-FOLDER: Final = "rldk"
+_logger = logging.getLogger(__name__)
+
 NONFINITE_COUNT: Final = "rldk/health/nonfinite_count"
 
-_MAX_PARAM: Final = 6000
 _UPLOAD_S: Final = 60.0
+_CREDENTIALS: Final = frozenset({401, 403})
+_TOO_LARGE: Final = 413
 
 
 class MLflowSink:
@@ -35,22 +39,38 @@ class MLflowSink:
         "Databases hold an infinity as the largest float, so that this float itself reads back as infinity.",
         "Negative zero reads back as zero in databases.",
         "Every number reads back as a float; whole numbers beyond 2**53 are rounded to one.",
+        "A metric whose value is no number is left out.",
         "Notes and rng are kept only of the event that begins a segment.",
         "Only the numbers in data_slice are kept.",
         "Of model_info, events keep run_id, git_sha, phase and segment.",
         "Events without a number are not kept, so that seq counts only those that are.",
-        f"Metric names of more than {MAX_LENGTH} characters, once escaped, are cut and given a hash.",
-        f"Parameters of more than {_MAX_PARAM} characters are cut; rldk/run_<segment>.json holds them whole.",
+        f"Names of more than {MAX_LENGTH} characters, once escaped, are cut and given a hash.",
+        f"Parameters of over {told.MAX_PARAM} characters are cut; rldk/run_<segment>.json holds them whole.",
+        f"Tags of over {told.MAX_TAG} characters are cut; rldk/run_<segment>.json holds them whole.",
+        "Parameters are text, and nested ones get one dotted name.",
         "A metric that is itself called health/nonfinite_count gives way to RLDK's count.",
         "Parameters keep the value of the first segment that told them.",
+        "The numbers of a summary become metrics with one point.",
+        "A file store keeps what it is sent twice, after a lost answer, twice; it is read once.",
     )
 
-    def __init__(self, tracking_uri: str | None = None, run_id: str | None = None) -> None:
-        self.tracker_run_id = run_id
+    def __init__(
+        self,
+        tracking_uri: str | None = None,
+        run_id: str | None = None,
+        target: Target = Target(),  # noqa: B008  # it is immutable
+    ) -> None:
+        self._target = target
+        self._place = Place.parse(target.source) if target.source else Place(tracking_uri)
+        self.tracker_run_id = run_id or target.run_id or (self._place.run_id if self._place else None)
         self._uri = tracking_uri
         self._client: Any = None
         self._is_ours = False
-        self._run: Event | None = None
+        self._params: set[str] = set()
+        self._tags: set[str] = set()
+        self._runs: dict[int, Event] = {}
+        self._last_told = -math.inf
+        self._uploaded: set[Path] = set()
         self._last_ms: int | None = None
 
     @classmethod
@@ -63,56 +83,140 @@ class MLflowSink:
         return cls(mlflow.get_tracking_uri(), active.info.run_id)
 
     @classmethod
-    def create(cls) -> Self:
-        """Prepare a sink whose run is looked up, or created, in the configured experiment on `open`.
+    def create(cls, target: Target = Target()) -> Self:  # noqa: B008  # it is immutable
+        """Prepare a sink whose run is looked up, or created, on `open`.
+
+        Args:
+            target: The run to go on with, or the experiment of a new one; without either, the
+                experiment is the one that MLflow is configured to.
 
         Raises:
             MissingDependencyError: MLflow is not installed.
         """
         client.require("the mlflow sink")
-        return cls()
+        return cls(target=target)
+
+    @classmethod
+    def kept(cls, name: str, value: float) -> tuple[str, float]:
+        """Tell what a database behind MLflow gives back of a number."""
+        number = as_float(value)
+        # What is infinite, and what is as large as a float can be, is one number there.
+        is_most = abs(number) >= sys.float_info.max
+        return unescape(escape(name)), math.copysign(math.inf, number) if is_most else number + 0.0
 
     def open(self, run: Event) -> Home:
         """Make sure that the MLflow run exists, and that it tells what `run` does.
 
         Raises:
-            SinkClosedError: MLflow refuses the run for good.
+            SinkClosedError: MLflow refuses the run for good, or the target names none.
         """
         with self._asking():
-            self._uri = self._uri or client.library().get_tracking_uri()
+            self._uri = self._located()
             self._client = client.connect(self._uri)
             self.tracker_run_id = self.tracker_run_id or self._found(run) or self._created(run)
             there = self._client.get_run(self.tracker_run_id)
-            self._tell(run, there.data.params)
+            self._params, self._tags = set(there.data.params), set(there.data.tags)
+            self._tell(run)
             self._take(there)
-        self._run = run
         return _home(self._uri, there.info)
+
+    def _located(self) -> str:
+        source = self._target.source
+        if self._place is None or (source and self._place.run_id is None):
+            known = client.without_secrets(source or "")
+            raise SinkClosedError(f"{known} names no MLflow run; give <tracking URI>#runs/<run id>")
+        return self._place.reachable_uri()
 
     def _found(self, run: Event) -> str | None:
         quote = '"' if "'" in run.run_id else "'"
         tagged = f"tags.`rldk.run_id` = {quote}{run.run_id}{quote}"
-        there = self._client.search_runs([_experiment()], tagged, max_results=1, order_by=["start_time ASC"])
+        experiment = self._experiment()
+        there = self._client.search_runs([experiment], tagged, max_results=1, order_by=["start_time ASC"])
         return str(there[0].info.run_id) if there else None
 
     def _created(self, run: Event) -> str:
         # A create whose answer is lost has still made a run; the tag lets the next try find it.
         tags = {"rldk.run_id": run.run_id, "rldk.opened_by": "rldk"}
-        began = _milliseconds(run.time)
-        made = self._client.create_run(_experiment(), start_time=began, tags=tags, run_name=run.run_id)
+        began, name = _milliseconds(run.time), told.run_name(run)
+        made = self._client.create_run(self._experiment(), start_time=began, tags=tags, run_name=name)
         return str(made.info.run_id)
 
-    def _tell(self, run: Event, known: Mapping[str, str]) -> None:
+    def _experiment(self) -> str:
+        name = self._target.project
+        if name is None:
+            return _configured_experiment()
+        there = self._client.get_experiment_by_name(name)
+        if there is None:
+            return str(self._client.create_experiment(name))
+        if there.lifecycle_stage != "active":
+            remedy = (
+                f"restore it (mlflow experiments restore -x {there.experiment_id}) or choose another project"
+            )
+            raise SinkClosedError(f"the MLflow experiment {name!r} is deleted; {remedy}")
+        return str(there.experiment_id)
+
+    def _tell(self, run: Event) -> None:
+        whole = {key: value for key, value in told.params(run).items() if key not in self._params}
+        params = {key: told.shortened(value, told.MAX_PARAM, run.segment) for key, value in whole.items()}
+        tags = told.tags(run, self._tags)
+        try:
+            self._log(params, tags)
+        except client.library().exceptions.MlflowException as error:
+            if not (client.is_final(error) and client.is_about_the_data(error)):
+                raise
+            # A parameter cannot be changed, and one try to do so fails the whole request.
+            self._log({}, tags)
+            self._log_one_by_one(params)
+        self._note_told(run, tags, [key for key in params if params[key] != whole[key]])
+
+    def _log(self, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         entities = client.library().entities
-        tags = [entities.RunTag(f"rldk.{key}", value) for key, value in run_tags(run).items()]
-        # A parameter cannot be changed, and one try to do so fails the whole request.
-        told = {key: value for key, value in _params(run).items() if key not in known}
-        params = [entities.Param(key, value) for key, value in told.items()]
-        self._client.log_batch(self.tracker_run_id, params=params, tags=tags, synchronous=True)
+        self._client.log_batch(
+            self.tracker_run_id,
+            params=[entities.Param(key, value) for key, value in params.items()],
+            tags=[entities.RunTag(key, value) for key, value in tags.items()],
+            synchronous=True,
+        )
+        self._params |= params.keys()
+
+    def _log_one_by_one(self, params: Mapping[str, str]) -> None:
+        there = self._client.get_run(self.tracker_run_id).data.params
+        refused = [
+            key for key, value in params.items() if key not in there and not self._has_taken(key, value)
+        ]
+        self._params |= set(there) | set(refused)
+        if refused:
+            text = "mlflow: run %s does not take these parameters: %s; rldk/run_<segment>.json holds them"
+            _logger.warning(text, self.tracker_run_id, ", ".join(refused))
+
+    def _has_taken(self, key: str, value: str) -> bool:
+        try:
+            self._log({key: value}, {})
+        except client.library().exceptions.MlflowException as error:
+            if not (client.is_final(error) and client.is_about_the_data(error)):
+                raise
+            return False
+        return True
+
+    def _note_told(self, run: Event, tags: Mapping[str, str], cut: Sequence[str]) -> None:
+        self._runs[run.segment] = run
+        self._last_told = run.time
+        self._tags |= tags.keys()
+        if cut:
+            text = (
+                "mlflow: parameters of more than %d characters are cut in run %s: %s; %s/%s holds them whole"
+            )
+            names = ", ".join(cut)
+            _logger.info(text, told.MAX_PARAM, self.tracker_run_id, names, told.FOLDER, told.file_name(run))
 
     def _take(self, there: Any) -> None:  # noqa: ANN401  # mlflow.entities.Run is not typed
         self._is_ours = there.data.tags.get("rldk.opened_by") == "rldk"
         if self._is_ours and there.info.status != "RUNNING":
             self._client.update_run(self.tracker_run_id, status="RUNNING")
+
+    def settle(self, receipt: Receipt | None) -> float:
+        """Believe what was noted: a database absorbs an exact repeat."""
+        return receipt.at if receipt else 0.0
 
     def send(self, events: Sequence[Event]) -> None:
         """Write the events' numbers; to write the same events again changes nothing.
@@ -120,50 +224,84 @@ class MLflowSink:
         Raises:
             SinkRejectedError: MLflow refuses these events for good.
             SinkClosedError: MLflow takes nothing for this run, such as when it was deleted.
+            SinkBusyError: The server asks for a pause.
         """
         with self._asking():
-            points = [point for event in events for point in _points(event)]
+            for event in events:
+                if event.kind == "run" and event.time != self._last_told:
+                    self._tell(event)
             # Said outright, because the default follows MLFLOW_ENABLE_ASYNC_LOGGING, which loses the tail:
             # https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/tracking/client.py#L2762
-            self._client.log_batch(self.tracker_run_id, metrics=points, synchronous=True)
+            self._client.log_batch(self.tracker_run_id, metrics=_points(events), synchronous=True)
         self._last_ms = max([_milliseconds(event.time) for event in events], default=self._last_ms)
 
-    def close(self, status: str, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
-        """End the run if it is ours, then upload the files and the event that began the segment.
+    def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
+        """End the run if it is ours, then upload the files and the events that began the segments.
 
-        When the process ends before training did, a run of somebody else gets its status too.
+        When the process ends before training did, a run of somebody else gets its status too. Without
+        a status the run is left running.
 
         Raises:
             SinkClosedError: MLflow refuses for good.
+            SinkBusyError: The server asks for a pause.
         """
-        if self._client is None or self._run is None:
+        if self._client is None or not self._runs:
             return
         with self._asking(_UPLOAD_S):
-            if self._is_ours or is_exit:
+            if status is not None and (self._is_ours or is_exit):
                 _leave_to_us(self.tracker_run_id)
                 self._client.set_terminated(self.tracker_run_id, status, end_time=self._last_ms)
-            for path in filter(Path.exists, artifacts):
-                self._client.log_artifact(self.tracker_run_id, str(path), FOLDER)
-            whole = encode(self._run).decode()
-            self._client.log_text(self.tracker_run_id, whole, f"{FOLDER}/run_{self._run.segment}.json")
+            for path in artifacts:
+                self._upload(path)
+            self._upload_runs({path.name for path in artifacts if path.is_file()})
+
+    def _upload(self, path: Path) -> None:
+        if path in self._uploaded:  # by the same close, which failed at a later one
+            return
+        if path.is_dir():
+            self._client.log_artifacts(self.tracker_run_id, str(path), path.name)
+        elif path.exists():
+            self._client.log_artifact(self.tracker_run_id, str(path), told.FOLDER)
+        self._uploaded.add(path)
+
+    def _upload_runs(self, given: set[str]) -> None:
+        for run in self._runs.values():
+            if told.file_name(run) not in given:  # the original, of a run that is copied, says more
+                text = encode(run).decode()
+                self._client.log_text(self.tracker_run_id, text, f"{told.FOLDER}/{told.file_name(run)}")
 
     @contextmanager
     def _asking(self, answer_s: float = client.ANSWER_S) -> Iterator[None]:
         exceptions = client.library().exceptions
-        try:
-            with client.leash(answer_s):
+        with client.leash(answer_s) as leash:
+            try:
                 yield
-        except exceptions.MlflowException as error:
-            if not client.is_final(error):
-                raise
-            refused = SinkRejectedError if client.is_about_the_data(error) else SinkClosedError
-            raise refused(self._refusal(error)) from error
+            except (exceptions.MlflowException, OSError) as error:
+                self._judge(error, leash)
 
-    def _refusal(self, error: Exception) -> str:
+    def _judge(self, error: Exception, leash: client.Leash) -> NoReturn:
+        if leash.pause_s is not None:
+            asked = f"answers {leash.status} and asks for a pause of {leash.pause_s:.0f} s"
+            raise SinkBusyError(f"MLflow at {self._where()} {asked}", leash.pause_s) from error
+        status = getattr(error, "get_http_status_code", lambda: leash.status)()
+        if {status, leash.status} & _CREDENTIALS:
+            remedy = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            raise SinkClosedError(self._refusal(error, remedy)) from error
+        if leash.status == _TOO_LARGE:
+            raise SinkRejectedError(
+                self._refusal(error, "let the proxy before it take larger requests")
+            ) from error
+        if isinstance(error, OSError) or not client.is_final(error):
+            raise error
+        refused = SinkRejectedError if client.is_about_the_data(error) else SinkClosedError
+        raise refused(self._refusal(error, "check that the run still exists and takes writes")) from error
+
+    def _refusal(self, error: Exception, remedy: str) -> str:
         run = f"run {self.tracker_run_id}" if self.tracker_run_id else "a new run"
-        where = client.without_secrets(self._uri or "its tracking URI")
-        why = client.without_secrets(str(error))
-        return f"MLflow at {where} refuses {run}: {why}; check that the run still exists and takes writes"
+        return f"MLflow at {self._where()} refuses {run}: {client.without_secrets(str(error))}; {remedy}"
+
+    def _where(self) -> str:
+        return client.without_secrets(self._uri or "its tracking URI")
 
 
 def _leave_to_us(run_id: str | None) -> None:
@@ -175,7 +313,7 @@ def _leave_to_us(run_id: str | None) -> None:
         active[:] = [run for run in active if run.info.run_id != run_id]
 
 
-def _experiment() -> str:
+def _configured_experiment() -> str:
     # Where mlflow.start_run would put a run: set_experiment, the environment, or the default. MLflow
     # has no public name for this.
     return str(client.library().tracking.fluent._get_experiment_id())  # noqa: SLF001
@@ -187,55 +325,39 @@ def _home(uri: str, info: Any) -> Home:  # noqa: ANN401  # mlflow.entities.RunIn
     return Home(
         tracker=MLflowSink.name,
         run_id=info.run_id,
-        source=f"{_absolute(shown)}#runs/{info.run_id}",
+        source=source_of(shown, info.run_id),
         url=page if client.is_web(uri) else None,
     )
-
-
-def _absolute(uri: str) -> str:
-    scheme, found, path = uri.partition(":///")
-    return f"{scheme}:///{Path(path).absolute()}" if found and scheme.startswith("sqlite") else uri
 
 
 def _milliseconds(time: float) -> int:
     return round(time * 1000)
 
 
-def _points(event: Event) -> list[Any]:
-    shown = tracker_metrics(event)
-    if event.kind == "metrics" and shown:
+def _points(events: Sequence[Event]) -> list[Any]:
+    point = client.library().entities.Metric
+    return [
+        point(escape(name), value, stamp, event.step)
+        for event in events
+        for stamp in (_milliseconds(event.time),)
+        for name, value in _numbers(event).items()
+    ]
+
+
+def _numbers(event: Event) -> dict[str, float]:
+    shown = _as_floats(tracker_metrics(event))
+    if event.kind == "metrics" and shown and not event.is_raw:
         # A metric whose last value is NaN vanishes from MLflow's run page; this number stays:
         # https://github.com/mlflow/mlflow/issues/16555
-        shown[NONFINITE_COUNT] = sum(not math.isfinite(as_float(value)) for value in event.metrics.values())
-    point = client.library().entities.Metric
-    stamp = _milliseconds(event.time)
-    return [point(escape(name), as_float(value), stamp, event.step) for name, value in shown.items()]
+        shown[NONFINITE_COUNT] = sum(not math.isfinite(v) for v in _as_floats(event.metrics).values())
+    return shown
 
 
-def _params(run: Event) -> dict[str, str]:
-    if "mlflow" in (run.model_info.get("report_to") or ()):
-        return {}  # transformers' MLflowCallback logs the arguments itself, under their bare names
-    flat = _flattened(run.model_info.get("args") or {}, "args/")
-    return {escape(name): _shortened(_text(value), run.segment) for name, value in flat.items()}
-
-
-def _flattened(args: Mapping[str, Any], head: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in args.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flattened(value, f"{head}{name}.") if nested else {f"{head}{name}": value}
-    return flat
-
-
-def _text(value: object) -> str:
-    return json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)
-
-
-def _shortened(text: str, segment: int) -> str:
-    if len(text) <= _MAX_PARAM:
-        return text
-    note = f" … (whole in {FOLDER}/run_{segment}.json)"
-    return text[: _MAX_PARAM - len(note)] + note
+def _as_floats(numbers: Mapping[str, float]) -> dict[str, float]:
+    try:
+        return {name: as_float(value) for name, value in numbers.items()}
+    except (TypeError, ValueError):  # text from a source that holds no numbers only
+        return {name: as_float(value) for name, value in numbers.items() if isinstance(value, int | float)}
 
 
 if TYPE_CHECKING:

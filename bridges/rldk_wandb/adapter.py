@@ -1,28 +1,50 @@
-"""How are the events of a W&B run read back: from the `.wandb` file that wandb leaves on disk."""
+"""How are the events of a W&B run read back: from the files that wandb leaves on disk, or from a server."""
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+import msgspec
 
 from rldk.bridge import PREFIX, RunFacts, event_from_tracker, run_events
 from rldk.errors import SourceError
-from rldk_wandb.offline import Run, WandbFile, is_wandb_file
-from rldk_wandb.sink import SEQ, STEP, TIME, unescape
+from rldk_wandb import files, fragments
+from rldk_wandb.blocks import is_wandb_file
+from rldk_wandb.disk import DiskRun
+from rldk_wandb.names import SEQ, STEP, TIME, is_whole, number, unescape
+from rldk_wandb.raw import RESERVED, RawRows, flattened, merged, raw_event
+from rldk_wandb.server import SCHEME, ServedRun, parsed
+from rldk_wandb.sink import RAW, TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rldk.event import Event
+    from rldk_wandb.offline import Run
 
-_ON_SERVER: Final = "wandb://"
 _KEYS_SHOWN: Final = 5
 
 
+class _Reader(Protocol):
+    """One run, on disk or on a server."""
+
+    def run(self) -> Run: ...
+    def ours(self) -> Iterator[dict[str, Any]]: ...
+    def theirs(self) -> Iterator[dict[str, Any]]: ...
+    def problems(self) -> list[str]: ...
+
+
 class WandbAdapter:
-    """A reader of one run's folder, or of one `.wandb` file; wandb need not be installed."""
+    """A reader of W&B runs.
+
+    A run's own folder stands for all its fragments beside it: wandb begins another folder each time that
+    the run is opened. A `.wandb` file is only itself, and a folder of run folders is all their runs. For
+    these wandb need not be installed; it must be for `wandb://<entity>/<project>/<id>`.
+    """
 
     name: ClassVar[str] = "wandb"
 
@@ -32,100 +54,212 @@ class WandbAdapter:
 
     def can_handle(self) -> bool:
         """Whether the source is a `.wandb` file, a folder with one, or names a run on a W&B server."""
-        return self._source.startswith(_ON_SERVER) or bool(_files(self._source))
+        return self._source.startswith(SCHEME) or bool(_files(self._source))
 
-    def events(self) -> Iterator[Event]:
-        """Read the run's events in the order in which they were logged, after one that tells of the run.
+    def runs(self) -> list[str]:
+        """Name the first folder of each run, in the order in which they began; a file names itself.
 
         Raises:
-            SourceError: There is no `.wandb` file, or RLDK recorded nothing in it.
+            SourceError: There is no `.wandb` file.
+        """
+        if self._source.startswith(SCHEME):
+            return [self._source]
+        return list(self._groups())
+
+    def events(self, *, repeats: bool = False) -> Iterator[Event]:
+        """Read the run's events in the order of their time, after one that tells of the run.
+
+        Args:
+            repeats: Give the rows that the run holds more than once as often as it holds them.
+
+        Raises:
+            SourceError: There is no `.wandb` file, or those of several runs; or the server does not
+                answer, or knows no such run.
+            MissingDependencyError: The run is on a server, and wandb is not installed.
         """
         self.problems.clear()
-        if self._source.startswith(_ON_SERVER):
-            raise SourceError(self._source, "RLDK does not read W&B servers yet", "give the run's own folder")
-        files = _files(self._source)
-        if not files:
+        yield from _Reading(self._reader(), self.problems, repeats=repeats).events()
+
+    def files(self, into: Path) -> list[Path]:
+        """Copy W&B's own files of the run, and the artifacts that it logged, as far as they are on this disk.
+
+        Raises:
+            SourceError: There is no `.wandb` file, or the run is on a server.
+        """
+        self.problems.clear()
+        if self._source.startswith(SCHEME):
+            reason, remedy = "the files of a run on a server are not fetched", "give the run's own folder"
+            raise SourceError(self._source, reason, remedy)
+        found = self._only()
+        fetched, missing = files.fetch(found, DiskRun(found).run().artifacts, into)
+        self.problems += missing
+        return fetched
+
+    def _reader(self) -> _Reader:
+        if self._source.startswith(SCHEME):
+            named = parsed(self._source)
+            if named is None:
+                remedy = "give wandb://<entity>/<project>/<id>"
+                raise SourceError(self._source, "it names no run", remedy)
+            return ServedRun(*named)
+        return DiskRun(self._only())
+
+    def _only(self) -> list[Path]:
+        groups = self._groups()
+        if len(groups) > 1:
+            reason = f"it holds {len(groups)} runs"
+            raise SourceError(self._source, reason, f"give one of them, such as {next(iter(groups))}")
+        return next(iter(groups.values()))
+
+    def _groups(self) -> dict[str, list[Path]]:
+        """Each run's source and files."""
+        found = _files(self._source)
+        if not found:
             raise SourceError(self._source, "it holds no .wandb file", "give wandb/run-<time>-<id>")
-        for path in files:
-            yield from self._events_of(WandbFile(path))
-
-    def _events_of(self, file: WandbFile) -> Iterator[Event]:
-        run = file.run()
-        tags = {k.removeprefix(PREFIX): str(v) for k, v in run.config.items() if k.startswith(PREFIX)}
-        facts = self._facts(run, tags)
-        if run.exit_code is None:
-            self.problems.append(
-                f"{file.path.name}: the run is still going or was killed; its last rows may be missing"
-            )
-        events = self._rebuilt(file, facts)
-        first = next(events, None)
-        if first is None and not tags:
-            reason = f"it holds {_contents(file)}, and nothing of RLDK"
-            raise SourceError(str(file.path), reason, "give a run that was recorded with RLDK")
-        yield from run_events(facts)
-        yield from chain([first] if first else [], events)
-
-    def _facts(self, run: Run, tags: dict[str, str]) -> RunFacts:
-        fallback = {"run_id": run.run_id, "began": str(round(run.start_time, 3))}
-        if "run_id" not in tags:
-            self.problems.append("its config lacks rldk/run_id: the id and start of W&B's own run are taken")
-        try:
-            return RunFacts.from_tags(fallback | tags)
-        except ValueError as error:
-            self.problems.append(f"its config has an unusable rldk/ entry ({error}): all are passed over")
-            return RunFacts.from_tags(fallback)
-
-    def _rebuilt(self, file: WandbFile, facts: RunFacts) -> Iterator[Event]:
-        odd: Counter[str] = Counter()
-        seen: set[tuple[int, float]] = set()
-        for row in file.rows():
-            if not {STEP, SEQ} <= row.keys():  # a row of someone else who logs to the same run
-                continue
-            event = _event(row, facts, odd)
-            # A batch whose acknowledgement was lost has been sent again.
-            if event is not None and (event.seq, event.time) not in seen:
-                seen.add((event.seq, event.time))
-                yield event
-        told = [*file.damage.sentences(), *(f"{count} {what}" for what, count in (+odd).items())]
-        self.problems += [f"{file.path.name}: {sentence}" for sentence in told]
+        if Path(self._source).is_file():
+            return {self._source: found}
+        runs: dict[str, list[Path]] = {}
+        for file in sorted(found, key=fragments.began):
+            if not any(file in group for group in runs.values()):
+                group = fragments.beside(file) or [file]
+                is_alone = len(list(file.parent.glob("run-*.wandb"))) == 1
+                runs[str(group[0].parent if is_alone else file)] = group if is_alone else [file]
+        return runs
 
 
 def _files(source: str) -> list[Path]:
     path = Path(source)
     try:
-        found = sorted(path.glob("run-*.wandb")) if path.is_dir() else [path]
+        found = fragments.in_folder(path.resolve()) if path.is_dir() else [path]
     except (OSError, ValueError):  # a name that is too long, or not a name at all
         return []
     return [file for file in found if is_wandb_file(file)]
 
 
+class _Reading:
+    """One reading of one run, from its first event to its last."""
+
+    def __init__(self, reader: _Reader, problems: list[str], *, repeats: bool) -> None:
+        self._reader = reader
+        self._repeats = repeats
+        self._problems = problems
+        self._run = reader.run()
+        tags = {k.removeprefix(PREFIX): str(v) for k, v in self._run.config.items() if k.startswith(PREFIX)}
+        self._is_ours = "run_id" in tags
+        self._is_raw = not self._is_ours or f"{PREFIX}{RAW}" in self._run.config
+        self._facts = self._read_facts(tags)
+        self._theirs = RawRows(self._run, self._facts)
+        self._odd: Counter[str] = Counter()
+
+    def events(self) -> Iterator[Event]:
+        begun, *resumed = run_events(self._facts)
+        ours = heapq.merge([self._told(begun), *resumed], self._ours(), key=lambda event: event.time)
+        last: Event | None = None
+        for last in merged(ours, self._theirs.events(self._reader.theirs())):  # the last one is meant
+            yield last
+        if last is not None and self._run.has_ended and not self._run.is_preempted:
+            yield self._end(last)
+        self._problems += [*self._reader.problems(), *self._skipped()]
+
+    def _read_facts(self, tags: dict[str, str]) -> RunFacts:
+        fallback = {"run_id": self._run.run_id, "began": str(round(self._run.start_time, 3))}
+        try:
+            return RunFacts.from_tags(fallback | tags)
+        except ValueError as error:
+            self._problems.append(f"its config has an unusable rldk/ entry ({error}): all are passed over")
+            return RunFacts.from_tags(fallback)
+
+    def _told(self, begun: Event) -> Event:
+        """Add to the run's first event what else W&B tells of the run."""
+        run = self._run
+        others = {k: v for k, v in run.config.items() if not k.startswith(PREFIX) and k != "_wandb"}
+        tags = dict.fromkeys(run.tags, "")
+        if self._is_ours:
+            tags |= {k.removeprefix(TAG): v for k, v in others.items() if k.startswith(TAG)}
+            others = {k: v for k, v in others.items() if not k.startswith(TAG)}
+        told = {
+            "config": others,
+            "tags": tags,
+            "name": run.name,
+            "notes": run.notes,
+            "project": run.project,
+            "args": run.config.get(f"{PREFIX}args"),
+            "raw": self._is_raw,
+        }
+        known = {key: value for key, value in told.items() if value}
+        return msgspec.structs.replace(begun, model_info=begun.model_info | known)
+
+    def _ours(self) -> Iterator[Event]:
+        seen: set[float] = set()
+        latest = -math.inf
+        for row in self._reader.ours():
+            event = _event(row, self._facts, self._odd)
+            # A copied fragment, or rows of an RLDK that did not look what had arrived.
+            if event is None or (event.time in seen and not self._repeats):
+                continue
+            seen.add(event.time)
+            if event.time < latest and not self._repeats:
+                self._odd["rows are older than the one before them and were skipped"] += 1
+                continue
+            latest = event.time
+            if event.is_raw:
+                self._theirs.last |= event.metrics
+            yield event
+
+    def _end(self, last: Event) -> Event:
+        """The event that tells how the run ended, and what its summary holds that no row does."""
+        said = {unescape(k) if self._is_ours else k: v for k, v in flattened(self._run.summary).items()}
+        numbers = {name: number(value) for name, value in sorted(said.items()) if name not in RESERVED}
+        metrics = {
+            name: value
+            for name, value in numbers.items()
+            if value is not None and not _is_own(name) and not _same(self._theirs.last.get(name), value)
+        }
+        status = "FAILED" if self._run.exit_code else "FINISHED"
+        time = round(last.time + 0.001, 3)
+        seq = last.seq + 1
+        return raw_event(self._facts, metrics, seq=seq, step=last.step, time=time, status=status)
+
+    def _skipped(self) -> list[str]:
+        told = [f"{count} {what}" for what, count in (+self._odd).items()]
+        keys = self._theirs.skipped
+        if keys:
+            some = ", ".join(f"{key} ({count})" for key, count in keys.most_common(_KEYS_SHOWN))
+            more = f", and {len(keys) - _KEYS_SHOWN} more" if len(keys) > _KEYS_SHOWN else ""
+            told.append(f"{keys.total()} values of others are no numbers and were skipped: {some}{more}")
+        return [f"{self._run.run_id}: {sentence}" for sentence in told]
+
+
 def _event(row: dict[str, Any], facts: RunFacts, odd: Counter[str]) -> Event | None:
-    step, seq, time = row[STEP], row[SEQ], row.get(TIME)
-    if not (_is_int(step) and _is_int(seq) and isinstance(time, int | float)):
+    step, seq, time = row.get(STEP), row[SEQ], row.get(TIME)
+    if not (is_whole(step) and is_whole(seq) and isinstance(time, int | float)):
         odd["rows have no usable step, seq or time and were skipped"] += 1
         return None
-    shown = {unescape(key): value for key, value in row.items() if key.startswith(PREFIX)}
-    measured = {key: value for key, value in shown.items() if value is not None and key not in {STEP, SEQ}}
-    numbers = {key: _number(value) for key, value in measured.items() if isinstance(value, int | float)}
-    odd["values are no numbers and were skipped"] += len(measured) - len(numbers)
-    return event_from_tracker(numbers, facts=facts, seq=seq, step=step, time=round(float(time), 3))
+    measured = {key: value for key, value in row.items() if value is not None and key not in _AXES}
+    shown = {key: value for key, value in measured.items() if key.startswith(PREFIX)} or measured
+    numbers = {
+        unescape(key): _number(value) for key, value in shown.items() if isinstance(value, int | float)
+    }
+    odd["values are no numbers and were skipped"] += len(shown) - len(numbers)
+    at = round(float(time), 3)
+    if shown is measured and numbers and not any(key.startswith(PREFIX) for key in measured):
+        return raw_event(facts, numbers, seq=seq, step=int(step or 0), time=at)
+    return event_from_tracker(numbers, facts=facts, seq=seq, step=int(step or 0), time=at)
+
+
+_AXES: Final = {STEP, SEQ} | RESERVED
 
 
 def _number(value: float) -> float:
     return int(value) if isinstance(value, bool) else value
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_own(name: str) -> bool:
+    return name.startswith(PREFIX) or name.partition(".")[0] in RESERVED
 
 
-def _contents(file: WandbFile) -> str:
-    rows, keys = 0, dict[str, None]()
-    for row in file.rows():
-        rows += 1
-        keys |= dict.fromkeys(key for key in row if not key.startswith("_"))
-    some = ", ".join(list(keys)[:_KEYS_SHOWN])
-    return f"{rows} rows ({some}{', ...' if len(keys) > _KEYS_SHOWN else ''})" if rows else "no rows"
+def _same(one: float | None, other: float) -> bool:
+    return one is not None and (one == other or (math.isnan(one) and math.isnan(other)))
 
 
 if TYPE_CHECKING:

@@ -1,29 +1,55 @@
 """What does a `.wandb` file say: read with neither wandb nor protobuf installed.
 
-The file is a log in blocks of 32 KiB, cut into chunks that carry a checksum (wandb's
-`core/pkg/leveldb/record.go`). The chunks, joined, are protobuf messages, `Record` of
-`wandb/proto/wandb_internal.proto`, of which only the fields that RLDK needs are decoded. A damaged
-file gives every record that is still whole, and says what is lost.
+Its records are protobuf messages, `Record` of `wandb/proto/wandb_internal.proto`, of which only the
+fields that RLDK needs are decoded.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import struct
-import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from rldk.errors import SourceError
+from rldk_wandb.blocks import Damage, block_count, records
+from rldk_wandb.wire import FIXED64, UNDECODABLE, VARINT, MalformedError, fields, signed, tag, zigzag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-    from typing import BinaryIO
+
+
+@dataclass
+class Axis:
+    """Over which metric others are shown: what somebody told `define_metric`.
+
+    Attributes:
+        name: The metric, or the beginning of the names of several.
+        is_glob: Whether it is a beginning.
+        step_metric: The metric over which they are shown.
+    """
+
+    name: str = ""
+    is_glob: bool = False
+    step_metric: str = ""
+
+
+@dataclass
+class Artifact:
+    """A set of files that the run has logged.
+
+    Attributes:
+        name: Its name.
+        type: What its author says that it is.
+        files: Where each of its files lay, by its name in the artifact; empty for a file that was elsewhere.
+    """
+
+    name: str = ""
+    type: str = ""
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -35,54 +61,35 @@ class Run:
         entity: User or team; empty for a run that was offline.
         project: The project's name.
         name: The run's display name.
+        notes: Its description.
+        tags: Its tags.
         start_time: When the run was started, seconds since the epoch.
         config: The run's config.
+        summary: What W&B shows as the run's numbers; nested where it was nested.
+        axes: What `define_metric` was told, in this order.
+        artifacts: The artifacts that were logged, the last of each name.
         exit_code: None where the run was killed or is still going.
+        is_preempted: Whether it was ended to go on elsewhere.
     """
 
     run_id: str = ""
     entity: str = ""
     project: str = ""
     name: str = ""
+    notes: str = ""
+    tags: list[str] = field(default_factory=list)
     start_time: float = 0.0
     config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    axes: list[Axis] = field(default_factory=list)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
     exit_code: int | None = None
-
-
-@dataclass
-class Damage:
-    """What could not be read of a file, counted.
-
-    Attributes:
-        places: Stretches of bytes that are no chunk.
-        pieces: Chunks of records whose other chunks are not there.
-        undecodable: Records with the right checksum that are no message.
-        missing: Records that must have been there, for their numbers are left out; these count the
-            records lost in any of the ways above, too. Files of 2021 have no numbers.
-        torn: Whether the file ends inside a record.
-    """
-
-    places: int = 0
-    pieces: int = 0
-    undecodable: int = 0
-    missing: int = 0
-    torn: bool = False
+    is_preempted: bool = False
 
     @property
-    def seen(self) -> int:
-        """How much of it shows in the bytes; `missing` and `torn` are inferred."""
-        return self.places + self.pieces + self.undecodable
-
-    def sentences(self) -> list[str]:
-        """Say it to people; empty where nothing is lost."""
-        counted: dict[str, int] = {
-            f"{self.places} damaged places were skipped (wrong checksum, or zeroed)": self.places,
-            f"{self.pieces} pieces of records had lost the rest and were skipped": self.pieces,
-            f"{self.undecodable} records could not be decoded and were skipped": self.undecodable,
-            f"{self.missing} records are missing, by the numbers of those that are there": self.missing,
-            "it ends inside a record: the run was killed, is still writing, or was copied in part": self.torn,
-        }
-        return [sentence for sentence, count in counted.items() if count]
+    def has_ended(self) -> bool:
+        """Whether its writer has closed it, for good or to go on elsewhere."""
+        return self.exit_code is not None
 
 
 class WandbFile:
@@ -97,248 +104,114 @@ class WandbFile:
         self.path = path
         self.damage = Damage()
 
-    def run(self) -> Run:
+    def run(self, *, without_key: str | None = None) -> Run:
         """Read what the file says of its run; the rows are passed over.
+
+        Args:
+            without_key: Pass over what W&B put into the summary with a row that has this key.
+
+        Raises:
+            SourceError: The file cannot be opened, or is no `.wandb` file.
+        """
+        run, summary, unwanted = Run(), _Summary(), _mark(without_key)
+        for head, message in self._messages({*_RUN_READERS, _SUMMARY}):
+            if head != _SUMMARY:
+                self._read(_RUN_READERS[head], message, run)
+            elif not (unwanted and unwanted in message):
+                self._read(_read_summary, message, summary)
+        for path, item in summary.items():
+            self._read(lambda item, path: _put(run.summary, list(path), _item(item)[1]), item, path)
+        return run
+
+    def beginning(self) -> Run:
+        """Read what the file says of its run where it begins: its id, project and start.
 
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
         run = Run()
-        for tag, message in self._messages(_RUN_READERS):
-            self._read(_RUN_READERS[tag], message, run)
+        message = next((message for _, message in self._messages({_RUN})), b"")
+        self._read(_read_run, message, run)
         return run
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(
+        self, *, with_key: str | None = None, without_key: str | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Read the history: a dictionary for each row, in the order in which they were logged.
 
         A key that was logged nested comes back nested. JSON's null is None, NaN and the infinities
         are floats, and the text "NaN" is text.
 
+        Args:
+            with_key: Read only rows that have this key; others are not decoded.
+            without_key: Read only rows that do not have it.
+
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
-        for _, message in self._messages((_HISTORY,)):
+        wanted, unwanted = _mark(with_key), _mark(without_key)
+        for _, message in self._messages({_HISTORY}):
+            if (wanted and wanted not in message) or (unwanted and unwanted in message):
+                continue
             row: dict[str, Any] = {}
             if self._read(_read_row, message, row):
                 yield row
 
-    def _messages(self, wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    def last_row(self, with_key: str) -> dict[str, Any] | None:
+        """Find the last whole row that has this key; only the end of the file is read, if it is there.
+
+        Raises:
+            SourceError: The file cannot be opened, or is no `.wandb` file.
+        """
+        mark = _mark(with_key)
+        for messages in self._ends(_HISTORY):
+            for message in reversed([message for message in messages if mark in message]):
+                row: dict[str, Any] = {}
+                if self._read(_read_row, message, row) and with_key in row:
+                    return row
+        return None
+
+    def has_ended(self) -> bool:
+        """Whether the run's end is written at the end of the file.
+
+        Raises:
+            SourceError: The file cannot be opened, or is no `.wandb` file.
+        """
+        return bool(next(self._ends(_EXIT)))
+
+    def _ends(self, head: int) -> Iterator[list[bytes]]:
+        """Give the messages of one kind in the file's last blocks, then in more of them, then in all."""
+        blocks = block_count(self.path)
+        window = _FEW_BLOCKS
+        while True:
+            first = max(blocks - window, 0)
+            yield [message for _, message in self._messages({head}, block=first)]
+            if not first:
+                return
+            window *= _FEW_BLOCKS
+
+    def _messages(self, wanted: Iterable[int], *, block: int = 0) -> Iterator[tuple[int, bytes]]:
         self.damage = Damage()
-        tags = frozenset(wanted)
-        with _open(self.path) as file:
-            for record in _numbered(_records(_chunks(file, self.damage), self.damage), self.damage):
-                yield from ((tag, value) for tag, value in record if tag in tags)
+        heads = frozenset(wanted)
+        for record in records(self.path, self.damage, block=block):
+            yield from ((head, value) for head, value in record if head in heads)
 
     def _read(self, reader: Callable[[bytes, Any], None], message: bytes, into: object) -> bool:
         try:
             reader(message, into)
-        except _UNDECODABLE:
-            self.damage.undecodable += 1
+        except UNDECODABLE:
+            self.damage.unread += 1
             return False
         return True
 
 
-_IDENT: Final = b":W&B\xe1\xbe"
-_VERSION: Final = b"\x00"
+_FEW_BLOCKS: Final = 8
 
 
-def is_wandb_file(path: Path) -> bool:
-    """Whether a file begins as `.wandb` files do; False where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_IDENT)) == _IDENT
-    except (OSError, ValueError):  # ValueError: a path with a zero byte in it
-        return False
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise SourceError(str(path), str(error), "check the path and its permissions") from error
-    ident, version = file.read(len(_IDENT)), file.read(len(_VERSION))
-    if ident == _IDENT and version == _VERSION:
-        return file
-    file.close()
-    if ident == _IDENT and version:
-        raise SourceError(str(path), f"its format is version {version[0]}, known is 0", "upgrade rldk")
-    raise SourceError(str(path), "it is no .wandb file", "give the run-<id>.wandb that W&B wrote")
-
-
-_BLOCK: Final = 32768
-_HEAD: Final = struct.Struct("<IHB")  # checksum, length, kind
-_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
-_GAP: Final = 0  # stands where bytes are lost
-_KINDS: Final = re.compile(rb"[\x01-\x04]")
-_SEARCH: Final = 256 * _BLOCK  # bytes to sum, at most, while looking for chunks in one block: milliseconds
-
-
-class _Chunk(NamedTuple):
-    kind: int
-    payload: bytes
-
-
-def _chunks(file: BinaryIO, damage: Damage) -> Iterator[_Chunk]:
-    pos = file.tell()
-    block = bytes(pos) + file.read(_BLOCK - pos)
-    while block[pos:]:
-        yield from _chunks_of(block, pos, damage)
-        block, pos = file.read(_BLOCK), 0
-
-
-def _chunks_of(block: bytes, pos: int, damage: Damage) -> Iterator[_Chunk]:
-    search = _SEARCH
-    while len(block) - pos >= _HEAD.size:
-        if end := _end_of_chunk(block, pos):
-            yield _Chunk(block[pos + 6], block[pos + 7 : end])
-            pos = end
-            continue
-        after, search = _find_chunk(block, pos + 1, search)
-        if after is None and _is_cut_off(block, pos):
-            break
-        damage.places += 1
-        yield _Chunk(_GAP, b"")
-        pos = len(block) if after is None else after
-    damage.torn |= len(block) < _BLOCK and pos < len(block)
-
-
-def _end_of_chunk(block: bytes, pos: int) -> int | None:
-    """Where the chunk at `pos` ends; None if no whole chunk is there."""
-    checksum, length, kind = _HEAD.unpack_from(block, pos)
-    end = pos + _HEAD.size + length
-    if not _FULL <= kind <= _LAST or end > len(block):
-        return None
-    return end if zlib.crc32(memoryview(block)[pos + 6 : end]) == checksum else None
-
-
-def _is_cut_off(block: bytes, pos: int) -> bool:
-    _, length, kind = _HEAD.unpack_from(block, pos)
-    return bool(_FULL <= kind <= _LAST and len(block) < pos + _HEAD.size + length <= _BLOCK)
-
-
-def _find_chunk(block: bytes, pos: int, search: int) -> tuple[int | None, int]:
-    """Find the next whole chunk, and what is left of the search that a hostile block may cost."""
-    for kind in _KINDS.finditer(block, pos + 6):
-        start = kind.start() - 6
-        search -= min(_HEAD.unpack_from(block, start)[1], len(block) - start)
-        if search < 0:
-            break
-        if _end_of_chunk(block, start):
-            return start, search
-    return None, search
-
-
-_Fields = list[tuple[int, Any]]  # a tag, and an int or bytes as the tag's wire type has it
-
-
-class _Record(NamedTuple):
-    data: bytes
-    joined: bool
-
-
-def _records(chunks: Iterable[_Chunk], damage: Damage) -> Iterator[_Record]:
-    parts: list[bytes] = []
-    for kind, payload in chunks:
-        if kind in {_FULL, _FIRST, _GAP} and parts:
-            damage.pieces += 1
-            parts = []
-        if kind == _FULL:
-            yield _Record(payload, joined=False)
-        elif kind == _FIRST or (kind != _GAP and parts):
-            parts.append(payload)
-        elif kind != _GAP:
-            damage.pieces += 1
-        if kind == _LAST and parts:
-            yield _Record(b"".join(parts), joined=True)
-            parts = []
-    damage.torn |= bool(parts)
-
-
-def _numbered(records: Iterable[_Record], damage: Damage) -> Iterator[_Fields]:
-    """Decode the records' outer layer, and use their numbers to see what is missing.
-
-    Where a whole block is cut out of a file, all checksums are right and the halves of two records
-    are joined. Then the next number leaps with no damage in between: such a record is dropped.
-    """
-    last, before = 0, damage.seen
-    held: _Fields | None = None  # a joined record, until the next number vouches for it
-    for data, joined in records:
-        try:
-            fields = list(_fields(data))
-        except _UNDECODABLE:
-            damage.undecodable += 1
-            continue
-        number = next((value for tag, value in fields if tag == _NUM), 0)  # 0 in files of 2021
-        if number > last + 1:
-            damage.missing += number - last - 1
-            if held and damage.seen == before:
-                damage.missing += 1
-                held = None
-        if held:
-            yield held
-        held = fields if joined else None
-        last, before = number, damage.seen
-        if not joined:
-            yield fields
-    if held:
-        yield held
-
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_LONGEST_VARINT: Final = 70  # bits
-
-
-class _MalformedError(ValueError):
-    pass
-
-
-_UNDECODABLE: Final = (ValueError, IndexError, RecursionError)
-
-
-def _tag(number: int, wire: int = _BYTES) -> int:
-    return number << 3 | wire
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Cut a message into its fields: https://protobuf.dev/programming-guides/encoding/."""
-    pos = 0
-    while pos < len(data):
-        tag, pos = _varint(data, pos)
-        wire = tag & 7
-        if wire == _VARINT:
-            value, pos = _varint(data, pos)
-            yield tag, value
-            continue
-        if wire == _BYTES:
-            size, pos = _varint(data, pos)
-        else:
-            size = {_FIXED64: 8, _FIXED32: 4}.get(wire, len(data))
-        pos += size
-        if pos > len(data):
-            raise _MalformedError
-        yield tag, data[pos - size : pos]
-
-
-def _varint(data: bytes, pos: int) -> tuple[int, int]:
-    value = data[pos]
-    if value < 0x80:  # noqa: PLR2004  # the bit that says: more follows
-        return value, pos + 1
-    value &= 0x7F
-    for shift in range(7, _LONGEST_VARINT, 7):
-        pos += 1
-        byte = data[pos]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004  # the same
-            return value & 0xFFFF_FFFF_FFFF_FFFF, pos + 1
-    raise _MalformedError
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _zigzag(value: int) -> int:
-    return value >> 1 ^ -(value & 1)
+def _mark(key: str | None) -> bytes:
+    """How a row's key of up to 127 letters stands in its message; the values' JSON cannot hold it."""
+    name = b"" if key is None else key.encode()
+    return bytes([_NESTED_KEY, len(name)]) + name if name else b""
 
 
 @lru_cache(maxsize=4096)
@@ -346,16 +219,21 @@ def _name(data: bytes) -> str:
     return data.decode()
 
 
-# Record; HistoryRecord and HistoryStep; HistoryItem and ConfigItem; ConfigRecord; RunRecord and Timestamp;
-# RunExitRecord: the fields that are read, with the numbers that wandb_internal.proto gives them.
-_NUM, _HISTORY, _CONFIG, _RUN, _EXIT = _tag(1, _VARINT), _tag(2), _tag(5), _tag(17), _tag(18)
+# Record; HistoryRecord and HistoryStep; HistoryItem, ConfigItem and SummaryItem; ConfigRecord and
+# SummaryRecord; RunRecord and Timestamp; RunExitRecord; MetricRecord; ArtifactRecord, its manifest and
+# the manifest's entries: the fields that are read, with the numbers that wandb_internal.proto gives them.
+_HISTORY, _SUMMARY, _CONFIG, _RUN, _EXIT = tag(2), tag(3), tag(5), tag(17), tag(18)
+_ARTIFACT, _METRIC, _PREEMPTING = tag(8), tag(12), tag(23)
 
-_ITEM, _STEP, _STEP_NUM = _tag(1), _tag(2), _tag(1, _VARINT)
-_KEY, _NESTED_KEY, _VALUE_JSON = _tag(1), _tag(2), _tag(16)
-_UPDATE, _REMOVE = _tag(1), _tag(2)
-_RUN_CONFIG, _START_TIME, _SECONDS, _NANOS = _tag(4), _tag(17), _tag(1, _VARINT), _tag(2, _VARINT)
-_EXIT_CODE: Final = _tag(1, _VARINT)
-_RUN_TEXTS: Final = {_tag(1): "run_id", _tag(2): "entity", _tag(3): "project", _tag(8): "name"}
+_ITEM, _STEP, _STEP_NUM = tag(1), tag(2), tag(1, VARINT)
+_KEY, _NESTED_KEY, _VALUE_JSON = tag(1), tag(2), tag(16)
+_UPDATE, _REMOVE = tag(1), tag(2)
+_RUN_CONFIG, _TAG, _START_TIME, _SECONDS, _NANOS = tag(4), tag(10), tag(17), tag(1, VARINT), tag(2, VARINT)
+_EXIT_CODE: Final = tag(1, VARINT)
+_RUN_TEXTS: Final = {tag(1): "run_id", tag(2): "entity", tag(3): "project", tag(8): "name", tag(9): "notes"}
+_METRIC_NAME, _METRIC_GLOB, _METRIC_STEP = tag(1), tag(2), tag(4)
+_ARTIFACT_TEXTS: Final = {tag(4): "type", tag(5): "name"}
+_MANIFEST, _ENTRY, _ENTRY_PATH, _ENTRY_PLACE = tag(12), tag(4), tag(1), tag(6)
 
 _SHORT_NAME: Final = bytes([_NESTED_KEY])
 _SHORT_JSON: Final = bytes([_VALUE_JSON & 0x7F | 0x80, _VALUE_JSON >> 7])
@@ -374,25 +252,25 @@ _fast_json: Final = msgspec.json.Decoder().decode
 
 # Typed values, written next to `value_json` from wandb 0.31 on and in its stead one day.
 _TYPED: Final[dict[int, Callable[[Any], Any]]] = {
-    _tag(3, _VARINT): lambda _: None,
-    _tag(4, _VARINT): bool,
-    _tag(5, _VARINT): _zigzag,
-    _tag(6, _FIXED64): lambda data: struct.unpack("<d", data)[0],
-    _tag(7): bytes.decode,
-    _tag(8): json.loads,
+    tag(3, VARINT): lambda _: None,
+    tag(4, VARINT): bool,
+    tag(5, VARINT): zigzag,
+    tag(6, FIXED64): lambda data: struct.unpack("<d", data)[0],
+    tag(7): bytes.decode,
+    tag(8): json.loads,
 }
 
 
 def _read_row(message: bytes, row: dict[str, Any]) -> None:
-    for tag, data in _fields(message):
-        if tag == _ITEM:
+    for head, data in fields(message):
+        if head == _ITEM:
             flat = _flat_item(data)
             if flat:
                 row[flat[0]] = flat[1]
             else:
                 _put(row, *_item(data))
-        elif tag == _STEP:
-            row.setdefault("_step", next((_signed(v) for t, v in _fields(data) if t == _STEP_NUM), 0))
+        elif head == _STEP:
+            row.setdefault("_step", next((signed(v) for t, v in fields(data) if t == _STEP_NUM), 0))
 
 
 def _flat_item(message: bytes) -> tuple[str, Any] | None:
@@ -407,19 +285,19 @@ def _flat_item(message: bytes) -> tuple[str, Any] | None:
 
 def _item(message: bytes) -> tuple[list[str], Any]:
     path, text, typed = [], b"null", None
-    for tag, data in _fields(message):
-        if tag in {_KEY, _NESTED_KEY}:
+    for head, data in fields(message):
+        if head in {_KEY, _NESTED_KEY}:
             path.append(_name(data))
-        elif tag == _VALUE_JSON:
+        elif head == _VALUE_JSON:
             text = data
-        elif tag in _TYPED:
-            typed = tag, data
+        elif head in _TYPED:
+            typed = head, data
     return path or [""], _json(text) if typed is None else _TYPED[typed[0]](typed[1])
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: ANN401  # any JSON value
     if len(path) > _DEEPEST:
-        raise _MalformedError
+        raise MalformedError
     for name in path[:-1]:
         if not isinstance(tree.get(name), dict):
             tree[name] = {}
@@ -428,21 +306,22 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: AN
 
 
 def _read_run(message: bytes, run: Run) -> None:
-    for tag, data in _fields(message):
-        if tag in _RUN_TEXTS:
-            setattr(run, _RUN_TEXTS[tag], data.decode())
-        elif tag == _START_TIME:
-            at = dict(_fields(data))
+    run.tags = [data.decode() for head, data in fields(message) if head == _TAG]
+    for head, data in fields(message):
+        if head in _RUN_TEXTS:
+            setattr(run, _RUN_TEXTS[head], data.decode())
+        elif head == _START_TIME:
+            at = dict(fields(data))
             run.start_time = at.get(_SECONDS, 0) + at.get(_NANOS, 0) / 1e9
-        elif tag == _RUN_CONFIG:
+        elif head == _RUN_CONFIG:
             _read_config(data, run)
 
 
 def _read_config(message: bytes, run: Run) -> None:
-    for tag, data in _fields(message):
-        if tag in {_UPDATE, _REMOVE}:
+    for head, data in fields(message):
+        if head in {_UPDATE, _REMOVE}:
             path, value = _item(data)
-            _put(run.config, path, value) if tag == _UPDATE else _drop(run.config, path)
+            _put(run.config, path, value) if head == _UPDATE else _drop(run.config, path)
 
 
 def _drop(tree: dict[str, Any], path: list[str]) -> None:
@@ -453,11 +332,64 @@ def _drop(tree: dict[str, Any], path: list[str]) -> None:
 
 
 def _read_exit(message: bytes, run: Run) -> None:
-    run.exit_code = next((_signed(value) for tag, value in _fields(message) if tag == _EXIT_CODE), 0)
+    run.exit_code = next((signed(value) for head, value in fields(message) if head == _EXIT_CODE), 0)
+
+
+def _read_preempting(_: bytes, run: Run) -> None:
+    run.is_preempted = True
+
+
+def _read_metric(message: bytes, run: Run) -> None:
+    axis = Axis()
+    for head, data in fields(message):
+        if head in {_METRIC_NAME, _METRIC_GLOB}:
+            axis.name, axis.is_glob = data.decode(), head == _METRIC_GLOB
+        elif head == _METRIC_STEP:
+            axis.step_metric = data.decode()
+    run.axes.append(axis)
+
+
+def _read_artifact(message: bytes, run: Run) -> None:
+    artifact = Artifact()
+    for head, data in fields(message):
+        if head in _ARTIFACT_TEXTS:
+            setattr(artifact, _ARTIFACT_TEXTS[head], data.decode())
+        elif head == _MANIFEST:
+            artifact.files |= dict(_entry(entry) for head, entry in fields(data) if head == _ENTRY)
+    run.artifacts[artifact.name] = artifact
+
+
+def _entry(message: bytes) -> tuple[str, str]:
+    told = dict(fields(message))
+    return told.get(_ENTRY_PATH, b"").decode(), told.get(_ENTRY_PLACE, b"").decode()
+
+
+_Summary = dict[tuple[str, ...], bytes]
+"""The item that last set each entry, undecoded: W&B writes them all again with every row."""
+
+
+def _read_summary(message: bytes, summary: _Summary) -> None:
+    for head, data in fields(message):
+        if head == _UPDATE:
+            summary[_path(data)] = data
+        elif head == _REMOVE:
+            gone = _path(data)
+            for path in [path for path in summary if path[: len(gone)] == gone]:
+                del summary[path]
+
+
+def _path(item: bytes) -> tuple[str, ...]:
+    size = item[1] if item[:1] == _SHORT_NAME else _LONG
+    if size < _LONG and item[2 + size : 4 + size] == _SHORT_JSON:
+        return (_name(item[2 : 2 + size]),)
+    return tuple(_name(data) for head, data in fields(item) if head in {_KEY, _NESTED_KEY})
 
 
 _RUN_READERS: Final[dict[int, Callable[[bytes, Run], None]]] = {
     _RUN: _read_run,
     _CONFIG: _read_config,
     _EXIT: _read_exit,
+    _PREEMPTING: _read_preempting,
+    _METRIC: _read_metric,
+    _ARTIFACT: _read_artifact,
 }

@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import re
 import sys
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from weakref import WeakKeyDictionary
 
-from rldk.bridge import PREFIX, Home, run_tags, tracker_metrics
-from rldk.errors import MissingDependencyError, RLDKError, SinkClosedError
-from rldk.event import as_float
-from rldk_wandb.offline import WandbFile
+from rldk.bridge import PREFIX, Home, Target, run_tags, tracker_metrics
+from rldk.errors import MissingDependencyError, SinkClosedError, SinkLostError
+from rldk_wandb import held, names, own, server
+from rldk_wandb.files import OURS
+from rldk_wandb.names import SEQ, STEP, TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import wandb
 
+    from rldk.bridge import Receipt
     from rldk.event import Event
 
-STEP: Final = f"{PREFIX}step"
-SEQ: Final = f"{PREFIX}seq"
-TIME: Final = "_timestamp"  # W&B's own key; it keeps the value that a row brings
+RAW: Final = "raw"
+TAG: Final = "tags/"
 
-_PATIENCE_S: Final = 20.0  # the defaults are 90 s for init, and for finish no limit at all
-_GLANCE_S: Final = 0.01
-
-# A name that ends in * is a glob to define_metric, and one with * inside is refused. All others
-# survive: dots, spaces, control characters, 300 letters.
-_UNSAYABLE: Final = re.compile(r"\*|_(?=x[0-9A-F]{4})")
-_ESCAPED: Final = re.compile(r"_x([0-9A-F]{4})_")
 _NOT_IN_ARTIFACT_NAMES: Final = re.compile(r"[^\w.-]", re.ASCII)
-_NOT_IN_RUN_IDS: Final = re.compile(r"[:;,#?/']")
 _LONGEST_ARTIFACT_NAME: Final = 128
-_INT64: Final = range(-(2**63), 2**63)
 
-
-def escape(name: str) -> str:
-    """Spell a metric name so that W&B keeps it; `a*` becomes `a_x002A_`, as OOXML writes it."""
-    return _UNSAYABLE.sub(lambda match: f"_x{ord(match[0]):04X}_", name)
-
-
-def unescape(said: str) -> str:
-    """Undo `escape`."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), said)
+_handed_over: WeakKeyDictionary[wandb.Run, float] = WeakKeyDictionary()
+"""Time of the last event that each open run of this process was given: its wandb-core will write it."""
 
 
 class WandbSink:
@@ -57,6 +40,10 @@ class WandbSink:
     The rows are logged without `step=`, as the rows of transformers are: W&B's `_step` counts the rows
     of all who log to the run. (Someone who does pass `step=` in the same run loses rows to any logger
     that does not: https://github.com/wandb/wandb/issues/6554.)
+
+    What others have logged elsewhere keeps its names here. Of its tags, those without a value or with
+    the value `true` become W&B's tags, which are names only, and those with one become config, as
+    `tags/<name>`; its name, notes and tags are given to a run of our own, never to somebody else's.
     """
 
     name: ClassVar[str] = "wandb"
@@ -65,19 +52,22 @@ class WandbSink:
         "An integer beyond 64 bits reads back as the nearest float, or as an infinity.",
         "Negative zero reads back as zero.",
         "True and False read back as 1 and 0.",
+        "NaN and the infinities read back from the config as their names.",
         "Notes are not kept.",
         "Of data_slice only numbers are kept, and of rng only the seed.",
         "Of model_info only run_id, git_sha, phase and segment are kept, and the trainer once.",
         "An event without a number is not kept, but for the run's beginning, which is kept once.",
-        "Rows of the last 15 seconds are lost where wandb-core is killed: it accepts them before it writes.",
+        "KILLED reads back as FAILED.",
+        "The last 15 seconds before wandb-core is killed are missing until the next start or `rldk sync`.",
     )
 
-    def __init__(self, run: wandb.Run | None = None) -> None:
-        self.tracker_run_id: str | None = None if run is None else str(run.id)
+    def __init__(self, run: wandb.Run | None = None, target: Target = Target()) -> None:  # noqa: B008  # it is immutable
+        self.tracker_run_id: str | None = target.run_id if run is None else str(run.id)
         self._run = run
+        self._target = target
         self._owned = run is None
         self._defined: set[str] = set()
-        self._logged: set[int] = set()
+        self._logged: set[float] = set()
 
     @classmethod
     def attach(cls) -> Self | None:
@@ -88,8 +78,8 @@ class WandbSink:
         return cls(run)
 
     @classmethod
-    def create(cls) -> Self:
-        """Prepare a sink that opens a run of its own.
+    def create(cls, target: Target = Target()) -> Self:  # noqa: B008  # it is immutable
+        """Prepare a sink that opens a run of its own, or goes on with the target's.
 
         Raises:
             MissingDependencyError: wandb is not installed.
@@ -98,54 +88,115 @@ class WandbSink:
         # The folder wandb/ that every run leaves behind is importable too, as a package without code.
         if spec is None or spec.origin is None:
             raise MissingDependencyError("The W&B sink", "wandb", "wandb")
-        return cls()
+        return cls(target=target)
+
+    @classmethod
+    def kept(cls, name: str, value: float) -> tuple[str, float]:
+        """Tell what the adapter gives back of a number: any name, and the number as W&B writes it."""
+        return name, names.kept(value)
 
     def open(self, run: Event) -> Home:
         """Open the run if it is our own, and write the run's facts into its config."""
         if self._run is None:
-            self._run = _init(run)
+            self._run = own.start(run, self._target)
         self.tracker_run_id = str(self._run.id)
-        with _final_if_finished():
-            self._run.config.update(_config(run), allow_val_change=True)
+        with self._told_apart(self._run) as opened:
+            opened.config.update(_config(run), allow_val_change=True)
             for axis in (STEP, SEQ):
-                self._run.define_metric(axis, hidden=True)
-        return _home(self._run)
+                opened.define_metric(axis, hidden=True)
+            return _home(opened)
+
+    def settle(self, receipt: Receipt | None) -> float:
+        """Look on disk, or ask the server, for RLDK's last row in the run.
+
+        What this process has handed to a wandb-core that lives is held. Runs in W&B's shared mode,
+        where several processes write, cannot be looked into: there the receipt is believed.
+        """
+        run = self._opened()
+        if run in _handed_over:
+            return _handed_over[run]
+        if run.settings.mode == "shared":
+            return receipt.at if receipt else 0.0
+        return held.on_disk(run, receipt) if run.offline else held.on_server(run, receipt)
 
     def send(self, events: Sequence[Event]) -> None:
         """Log a row for each event; a batch that broke off goes on where it did.
 
-        Errors other than `SinkClosedError` leave as they are. If wandb-core has died, each call ends
-        in a ConnectionResetError and this process cannot get its run back; yet the events are good, so
-        they must not be refused: they stay undelivered, counted, and in the journal.
+        Raises:
+            SinkClosedError: Somebody has finished their run, or their wandb-core has died.
+            SinkLostError: The wandb-core of our own run has died.
         """
-        with _final_if_finished():
+        with self._told_apart(self._opened()) as run:
             for event in events:
-                if event.seq not in self._logged:
-                    self._log(self._run, event)
-                    self._logged.add(event.seq)
+                if event.time not in self._logged:
+                    self._take(run, event)
+                    self._logged.add(event.time)
+                    _handed_over[run] = event.time
         self._logged.clear()
 
-    def close(self, status: str, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
-        """Log the files as one artifact, and finish the run if it is our own.
+    def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
+        """Log files and folders as one artifact, and finish the run if it is our own.
 
-        Any other run wandb itself ends with the process, and with the exit code that it has.
+        Any other run wandb itself ends with the process, and with the exit code that it has. A run of our
+        own is finished without a status too, for nothing else makes sure that W&B has all of it; then it
+        counts as preempted, which is what W&B calls a run that will go on elsewhere.
         """
         del is_exit
         if self._run is None:
             return
+        with self._told_apart(self._run) as run:
+            try:
+                _log_files(run, [path for path in artifacts if path.exists()])
+            finally:
+                if self._owned:
+                    own.finish(run, status)
+
+    def _opened(self) -> wandb.Run:
+        if self._run is None:
+            raise SinkLostError("the W&B run is not open")
+        return self._run
+
+    @contextmanager
+    def _told_apart(self, run: wandb.Run) -> Iterator[wandb.Run]:
+        from wandb.errors import UsageError
+
         try:
-            if any(path.exists() for path in artifacts):
-                with _final_if_finished():
-                    _log_files(self._run, artifacts)
-        finally:
-            if self._owned:
-                _finish(self._run, exit_code=0 if status == "FINISHED" else 1)
+            yield run
+        except UsageError as error:
+            reason = (
+                f"W&B takes no more data ({error}) The rest is in the journal; finish the run after training"
+            )
+            raise SinkClosedError(reason) from error
+        except own.deaths() as error:
+            raise self._lost(run) from error
+
+    def _lost(self, run: wandb.Run) -> SinkLostError | SinkClosedError:
+        """Clear away what wandb-core left behind when it died; a run of somebody else's stays dead."""
+        if not self._owned:
+            return SinkClosedError(
+                f"wandb-core has died, killed or out of memory, and with it W&B run {run.id}, which this "
+                "process has open; the rest is in the journal"
+            )
+        self._run = None
+        self._defined.clear()
+        self._logged.clear()
+        own.forget(run)
+        return SinkLostError(f"wandb-core has died, killed or out of memory; W&B run {run.id} is opened anew")
+
+    def _take(self, run: wandb.Run, event: Event) -> None:
+        if event.kind == "run":
+            run.config.update(_config(event), allow_val_change=True)
+        elif event.is_raw and event.kind == "end":  # what a summary says beside the rows, not one more row
+            run.summary.update({names.escape_raw(k): names.spelled(v) for k, v in event.metrics.items()})
+        else:
+            self._log(run, event)
 
     def _log(self, run: wandb.Run, event: Event) -> None:
-        numbers = {escape(name): _as_kept(value) for name, value in tracker_metrics(event).items()}
+        spell = names.escape_raw if event.is_raw else names.escape
+        numbers = {spell(name): names.sayable(value) for name, value in tracker_metrics(event).items()}
         if not numbers:
             return
-        for name in numbers.keys() - self._defined:
+        for name in () if event.is_raw and not self._owned else numbers.keys() - self._defined:
             # By its exact name, never by a glob: transformers defines "*", and of two globs that match a
             # name wandb-core takes any: it ranges over a Go map.
             # https://github.com/wandb/wandb/blob/main/core/internal/runmetric/runmetric.go
@@ -154,126 +205,40 @@ class WandbSink:
         run.log({STEP: event.step, SEQ: event.seq, TIME: event.time} | numbers)
 
 
-def _as_kept(value: float) -> float:
-    """Hand over integers beyond 64 bits as floats, which is all that wandb-core makes of them.
-
-    Past 4300 digits Python itself would refuse to write them.
-    """
-    return value if not isinstance(value, int) or value in _INT64 else as_float(value)
-
-
 def _config(run: Event) -> dict[str, Any]:
-    config: dict[str, Any] = {f"{PREFIX}{key}": value for key, value in run_tags(run).items()}
+    """What the config tells of a segment: RLDK's facts, and what others had written elsewhere."""
+    told = run.model_info
+    facts: dict[str, Any] = {f"{PREFIX}{key}": value for key, value in run_tags(run).items()}
     # With report_to="wandb" transformers has put the same arguments into the config already.
-    if "args" in run.model_info and "wandb" not in (run.model_info.get("report_to") or ()):
-        config[f"{PREFIX}args"] = run.model_info["args"]
-    return config
-
-
-def _init(run: Event) -> wandb.Run:
-    import wandb
-
-    _refuse_if_disabled()
-    _log_in()
-    settings = wandb.Settings(
-        init_timeout=_PATIENCE_S,
-        finish_timeout=_PATIENCE_S,
-        finish_timeout_raises=True,
-        console="off",  # what the script prints is not ours to keep
-        silent=True,
-    )
-    with ExitStack() as undo:
-        undo.callback(_forget_failed_init)
-        opened = wandb.init(
-            id=_NOT_IN_RUN_IDS.sub("-", run.run_id),
-            name=None if "WANDB_NAME" in os.environ else run.run_id,
-            resume="allow",
-            reinit="create_new",  # leaves wandb.run alone: it belongs to the training script
-            settings=settings,
-        )
-        undo.pop_all()
-    return opened
-
-
-def _refuse_if_disabled() -> None:
-    import wandb
-
-    if wandb.setup().settings.mode == "disabled" or getattr(wandb.run, "disabled", False):
-        reason = "W&B is disabled (WANDB_MODE=disabled); enable it, or leave wandb out of the trackers"
-        raise SinkClosedError(reason)
-
-
-def _log_in() -> None:
-    """Log in first: without an API key wandb.init would ask at the terminal, which is the script's.
-
-    It also finds out whether the server answers, at no cost; a failing wandb.init costs a restart of
-    wandb-core. Before wandb 0.31 one cannot log in without being asked.
-    """
-    import wandb
-
-    is_online = wandb.setup().settings.mode not in {"offline", "dryrun"}
-    is_new = wandb.run is None  # else wandb.login does nothing but warn
-    can_be_silent = "prompt" in inspect.signature(wandb.login).parameters
-    if is_online and is_new and can_be_silent and not wandb.login(prompt=False, verify=True):
-        reason = "W&B has no API key; run `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline"
-        raise RLDKError(reason)
-
-
-def _forget_failed_init() -> None:
-    """Restart wandb-core, which holds the id of a run that failed to open for "in use" until its end.
-
-    Other runs of this process live in the same wandb-core: where there is one, the id stays in use.
-    """
-    import wandb
-
-    if wandb.setup().most_recent_active_run is None:
-        wandb.teardown()
-
-
-@contextmanager
-def _final_if_finished() -> Iterator[None]:
-    from wandb.errors import UsageError
-
-    try:
-        yield
-    except UsageError as error:
-        reason = f"W&B takes no more data ({error}) The rest is in the journal; finish the run after training"
-        raise SinkClosedError(reason) from error
+    if "args" in told and "wandb" not in (told.get("report_to") or ()):
+        facts[f"{PREFIX}args"] = told["args"]
+    if run.is_raw:
+        facts[f"{PREFIX}{RAW}"] = True
+    config, tags = told.get("config") or {}, told.get("tags") or {}
+    plain = set(own.tag_names({name: value for name, value in tags.items() if not value}))
+    valued = {f"{TAG}{name}": value for name, value in tags.items() if name not in plain}
+    kept: dict[str, Any] = names.spelled(config | valued)
+    return kept | facts
 
 
 def _home(run: wandb.Run) -> Home:
     run_id = str(run.id)
     if run.offline:  # then run.url prints a warning at every look
         return Home("wandb", run_id, str(Path(run.settings.sync_dir).absolute()))
-    return Home("wandb", run_id, f"wandb://{run.entity}/{run.project}/{run_id}", run.url)
+    return Home("wandb", run_id, f"{server.SCHEME}{run.entity}/{run.project}/{run_id}", run.url)
 
 
-def _log_files(run: wandb.Run, files: Sequence[Path]) -> None:
+def _log_files(run: wandb.Run, paths: Sequence[Path]) -> None:
+    if not paths:
+        return
     import wandb
 
     name = _NOT_IN_ARTIFACT_NAMES.sub("-", f"rldk-{run.id}")[:_LONGEST_ARTIFACT_NAME]
-    artifact = wandb.Artifact(name, type="rldk")
-    for file in filter(Path.exists, files):
-        artifact.add_file(str(file), name=file.name)
+    artifact = wandb.Artifact(name, type=OURS)
+    for path in paths:
+        add = artifact.add_dir if path.is_dir() else artifact.add_file
+        add(str(path), name=path.name)
     run.log_artifact(artifact)
-
-
-def _finish(run: wandb.Run, exit_code: int) -> None:
-    folder = run.settings.sync_dir
-    try:
-        run.finish(exit_code=exit_code)
-    except TimeoutError as error:
-        reason = f"W&B did not take all in {_PATIENCE_S:.0f} s; it is in {folder}: run `wandb sync {folder}`"
-        raise SinkClosedError(reason) from error
-    if run.offline:
-        _await_end(WandbFile(Path(run.settings.sync_file)))
-
-
-def _await_end(file: WandbFile) -> None:
-    """Wait until the run can be read back: finish returns before wandb-core has written its last records."""
-    patience = time.monotonic() + _PATIENCE_S
-    while file.run().exit_code is None and time.monotonic() < patience:
-        time.sleep(_GLANCE_S)
 
 
 if TYPE_CHECKING:

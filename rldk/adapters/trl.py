@@ -47,18 +47,28 @@ class TRLAdapter:
         """Whether the source is a file with events, or named like one, or a folder with such files."""
         return bool(self._paths()) and (self.source.is_dir() or _is_ours(self.source))
 
-    def events(self) -> Iterator[Event]:
-        """Read the events in the order in which they were written.
+    def runs(self) -> list[str]:
+        """Name each file.
+
+        Raises:
+            SourceError: There is no such file.
+        """
+        return [str(path) for path in self._found()]
+
+    def files(self, into: Path) -> list[Path]:
+        """Give the files themselves."""
+        del into
+        return self._paths()
+
+    def events(self, *, repeats: bool = False) -> Iterator[Event]:
+        """Read the events in the order in which they were written, each as often as it is there.
 
         Raises:
             SourceError: There is no such file, or no line of it holds an event.
         """
-        paths = self._paths()
-        if not paths:
-            reason = "no .jsonl in it holds events" if self.source.is_dir() else "there is no such file"
-            raise SourceError(str(self.source), reason, "check the path")
+        del repeats
         is_empty = True
-        for event in chain.from_iterable(map(self._read, paths)):
+        for event in chain.from_iterable(map(self._read, self._found())):
             is_empty = False
             yield event
         if is_empty:
@@ -71,6 +81,13 @@ class TRLAdapter:
             SourceError: There is no such file, or no line of it holds an event.
         """
         return training_metrics(self.events(), attempts=attempts)
+
+    def _found(self) -> list[Path]:
+        paths = self._paths()
+        if not paths:
+            reason = "no .jsonl in it holds events" if self.source.is_dir() else "there is no such file"
+            raise SourceError(str(self.source), reason, "check the path")
+        return paths
 
     def _paths(self) -> list[Path]:
         if self.source.is_dir():

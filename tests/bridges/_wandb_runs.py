@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
+from rldk.bridge import Target
 from rldk.event import Event, encode
 from rldk_wandb.adapter import WandbAdapter
+from rldk_wandb.offline import WandbFile
+from rldk_wandb.own import _await_end
 from rldk_wandb.sink import WandbSink
+from tests._wandb_backend import forget_wandb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
-    from rldk.bridge import Home
+    from rldk.bridge import Home, Receipt
 
 
 BEGAN = 1763847600.123
@@ -54,13 +57,6 @@ def wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     forget_wandb()
 
 
-def forget_wandb() -> None:
-    """End wandb-core: its files are complete, and the next run takes its settings from the environment."""
-    if "wandb" in sys.modules:
-        with suppress(ConnectionResetError):  # it has been killed
-            sys.modules["wandb"].teardown()
-
-
 def deliver(run: Event, events: Sequence[Event], sink: WandbSink | None = None) -> Home:
     """Send a run to W&B, into a run of our own if none is given."""
     sink = sink or WandbSink.create()
@@ -70,12 +66,31 @@ def deliver(run: Event, events: Sequence[Event], sink: WandbSink | None = None) 
     return home
 
 
+def go_on(
+    run: Event, events: Sequence[Event], receipt: Receipt | None = None, target: Target | None = None
+) -> Home:
+    """Deliver what a run of our own does not hold yet, as the delivery does after a crash."""
+    sink = WandbSink.create(target or Target())
+    home = sink.open(run)
+    held = sink.settle(receipt)
+    sink.send([event for event in events if event.time > held])
+    sink.close("FINISHED", [])
+    return home
+
+
+def kill_core() -> None:
+    """End wandb-core as the kernel does where memory is out."""
+    core = sys.modules["wandb"].setup().ensure_service()._proc._process
+    core.kill()
+    core.wait()
+
+
 def read_back(source: Path | str) -> list[Event]:
-    """The events of a source without the one that tells of the run; nothing may be lost on the way."""
+    """A source's events, but for those that tell of the run and its end; nothing may be lost on the way."""
     adapter = WandbAdapter(str(source))
     _, *events = adapter.events()
     assert adapter.problems == []
-    return events
+    return [event for event in events if not (event.is_raw and event.kind == "end")]
 
 
 def plain(event: Event) -> Any:  # a JSON value
@@ -87,6 +102,13 @@ def wandb_file(tmp_path: Path) -> Path:
     """The one `.wandb` file below tmp_path."""
     (found,) = tmp_path.glob("wandb/*run-*/run-*.wandb")
     return found
+
+
+def finished(run: Any) -> Path:
+    """Finish a run of the script's own; its folder, once wandb-core has written the last records."""
+    run.finish()
+    _await_end(WandbFile(Path(run.settings.sync_file)))
+    return Path(run.settings.sync_dir)
 
 
 def protobuf_records(path: Path) -> Iterator[Any]:

@@ -62,12 +62,19 @@ def test_an_unknown_run_is_an_error(mlflow_db: str) -> None:
     fails(mlflow_db, "feed.*not found")
 
 
-def test_a_run_without_our_metrics_is_an_error(mlflow_db: str) -> None:
-    """What others logged is counted, not read."""
+def test_a_run_without_metrics_is_an_error(mlflow_db: str) -> None:
+    """There is nothing to read."""
+    run_id = mlflow.MlflowClient().create_run("0").info.run_id
+    with pytest.raises(SourceError, match=rf"run {run_id} holds no metrics; give"):
+        list(MLflowAdapter(f"{mlflow_db}#runs/{run_id}").events())
+
+
+def test_a_deleted_run_is_an_error(mlflow_db: str) -> None:
+    """It is told apart from one that never was, with the command that brings it back."""
     client = mlflow.MlflowClient()
     run_id = client.create_run("0").info.run_id
-    client.log_metric(run_id, "loss", 1.0)
-    with pytest.raises(SourceError, match="holds no rldk/ metrics, and 1 others"):
+    client.delete_run(run_id)
+    with pytest.raises(SourceError, match=f"the run is deleted; .*restore --run-id {run_id}"):
         list(MLflowAdapter(f"{mlflow_db}#runs/{run_id}").events())
 
 

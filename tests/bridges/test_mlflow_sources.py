@@ -9,6 +9,7 @@ import pytest
 from rldk.errors import MissingDependencyError, SourceError
 from rldk_mlflow import client
 from rldk_mlflow.adapter import MLflowAdapter
+from rldk_mlflow.place import Place
 from rldk_mlflow.sink import MLflowSink
 
 if TYPE_CHECKING:
@@ -36,8 +37,31 @@ RUN = "0123456789abcdef0123456789abcdef"
     ],
 )
 def test_a_run_in_mlflow_is_recognised(source: str) -> None:
-    """The form alone decides; nobody is asked."""
+    """The form alone decides; nobody is asked, and the run is all there is in the source."""
     assert MLflowAdapter(source).can_handle()
+    assert MLflowAdapter(source).runs() == [source]
+
+
+@pytest.mark.parametrize(
+    ("source", "experiment"),
+    [
+        ("sqlite:////abs/mlflow.db#experiments/3", "3"),
+        ("http://host:5000#experiments/3", "3"),
+        ("http://host:5000/#/experiments/3", "3"),
+        ("http://host:5000/#/experiments/3/", "3"),
+        ("http://host:5000/#/experiments/3/runs?compareRunsMode=CHART", "3"),
+        ("https://host/prefix/#/experiments/3?searchFilter=&workflowType=machine_learning", "3"),
+        ("http://host:5000#experiments/alignment", "alignment"),
+        ("http://host:5000#experiments/team/PPO (new)? #2", "team/PPO (new)? #2"),
+        ("databricks#experiments//Users/me@example.com/ppo", "/Users/me@example.com/ppo"),
+    ],
+)
+def test_an_experiment_in_mlflow_is_recognised(source: str, experiment: str) -> None:
+    """By its id, its name, or the address of a page of it."""
+    assert MLflowAdapter(source).can_handle()
+    place = Place.parse(source)
+    assert place is not None
+    assert (place.experiment, place.run_id) == (experiment, None)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +74,13 @@ def test_a_run_in_mlflow_is_recognised(source: str) -> None:
         "runs:/",
         "wandb://entity/project/abc",
         "https://wandb.ai/entity/project/runs/abc",
-        "http://host:5000/#/experiments/1",
+        "http://host:5000",
+        "http://host:5000/#/experiments",
+        "http://host:5000/#/models/3",
+        "sqlite:////data/mlflow.db",
+        "/data/mlflow.db#experiments/1",
         "http://host:5000/#/compare-runs?runs=abc",
+        'http://host:5000/#/compare-runs?runs=["a"]&experiments=["1"]',
     ],
 )
 def test_anything_else_is_left_to_others(source: str) -> None:
@@ -60,7 +89,7 @@ def test_anything_else_is_left_to_others(source: str) -> None:
 
 
 def test_a_source_without_a_run_says_what_to_give() -> None:
-    """To read it nevertheless names the two forms."""
+    """To read it nevertheless names the forms."""
     with pytest.raises(SourceError, match="runs:/<run id>"):
         list(MLflowAdapter("http://host:5000/").events())
 
@@ -112,7 +141,25 @@ def test_a_source_without_its_secret_is_still_read(
     home = sink.open(run)
     sink.send([event(1, step=1, metrics={"loss": 1.0})])
     assert home.source == f"{mlflow_server}#runs/{home.run_id}"
-    assert MLflowAdapter(home.source)._target() == (configured, home.run_id)
+    assert MLflowAdapter(home.source)._uri() == configured
+    assert len(list(MLflowAdapter(home.source).events())) == 2
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_folder_of_a_file_store_is_told_absolutely(
+    run: Event, event: Callable[..., Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's old file store needs to be allowed; then its runs are read too, each point once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "store")
+    sink = MLflowSink.create()
+    home = sink.open(run)
+    for _ in range(2):
+        sink.send([event(1, step=1, metrics={"loss": -0.0}), event(2, step=2, metrics={"loss": 1.0})])
+    adapter = MLflowAdapter(home.source)
+    assert [e.step for e in adapter.events()] == [0, 1, 2]
+    assert (home.source, adapter.problems) == (f"file://{tmp_path}/store#runs/{home.run_id}", [])
 
 
 def test_without_mlflow_both_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import wandb
 
 from rldk.errors import MissingDependencyError, RLDKError, SinkClosedError
+from rldk_wandb import own
 from rldk_wandb import sink as sink_module
 from rldk_wandb.offline import WandbFile
 from rldk_wandb.sink import WandbSink
@@ -48,7 +49,7 @@ def test_it_never_asks_at_the_terminal(monkeypatch):
 def test_a_failed_open_can_be_tried_again(monkeypatch):
     """When the server is back, the same sink opens the same run: W&B no longer holds the id for taken."""
     sink = WandbSink.create()
-    monkeypatch.setattr(sink_module, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(own, "PATIENCE_S", 1.0)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     with server_that_only_logs_in() as address:
@@ -89,21 +90,9 @@ def server_that_only_logs_in():
 
 def test_wandb_still_holds_a_failed_id(monkeypatch):
     """The quirk that the sink copes with; when this fails, it need no longer restart wandb-core."""
-    monkeypatch.setattr(sink_module, "_forget_failed_init", lambda: None)
+    monkeypatch.setattr(own, "_forget_failed_init", lambda: None)
     with pytest.raises(Exception, match="rosy-run is in use"):
         test_a_failed_open_can_be_tried_again(monkeypatch)
-
-
-def test_a_dead_core_is_no_refusal():
-    """When wandb-core is killed the events are not refused: they stay in the journal for another try."""
-    sink = WandbSink.create()
-    sink.open(RUN)
-    core = wandb.setup().ensure_service()._proc._process
-    core.kill()
-    core.wait()
-    for _ in range(2):
-        with pytest.raises(ConnectionResetError):
-            sink.send(EVENTS)
 
 
 def test_a_broken_batch_goes_on_where_it_broke(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rldk_wandb import offline
+from rldk_wandb import blocks
 from rldk_wandb.offline import WandbFile
 
 HEAD = b":W&B\xe1\xbe\x00"
@@ -129,8 +129,17 @@ def test_search_is_bounded(read, monkeypatch, block):
     """Where everything looks like the beginning of a chunk, no more than some bytes are summed per byte."""
     summed = []
     counting = SimpleNamespace(crc32=lambda data: summed.append(len(data)) or zlib.crc32(data))
-    monkeypatch.setattr(offline, "zlib", counting)
+    monkeypatch.setattr(blocks, "zlib", counting)
     rows, damage = read(raw=(block * 32768)[: 3 * 32768])
     assert rows == []
     assert damage.seen or damage.torn
     assert sum(summed) < 300 * 3 * 32768
+
+
+def test_half_of_a_record_without_its_number(read):
+    """Where a record lost the half with its number, the next number tells, and nothing is counted twice."""
+    numbered = [varint(8) + varint(number) + GOOD for number in (1, 2, 5)]
+    first, second, later = map(chunk, numbered)
+    rows, damage = read(raw=first + second + chunk(b"", 2) + chunk(GOOD, 4) + later)
+    assert len(rows) == 3
+    assert damage.missing == 2

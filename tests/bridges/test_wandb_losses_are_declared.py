@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from rldk_wandb.adapter import WandbAdapter
 from rldk_wandb.sink import WandbSink
 from tests.bridges._wandb_runs import RUN, deliver, event, read_back, wandb_offline  # noqa: F401
 
@@ -57,3 +58,21 @@ def test_events_without_numbers():
     """An event without a number leaves no row."""
     assert back(event(1, kind="alert", notes=["KL is high"]), event(2, metrics={"a": 1}))[0].seq == 2
     assert declared("without a number")
+
+
+def test_killed():
+    """A run that was killed reads back as one that failed."""
+    sink = WandbSink.create()
+    home = sink.open(RUN)
+    sink.close("KILLED", [])
+    *_, end = WandbAdapter(home.source).events()
+    assert end.model_info["status"] == "FAILED"
+    assert declared("KILLED")
+
+
+def test_config_that_is_not_finite():
+    """NaN in the config reads back as its name; W&B itself would make a null of it."""
+    run = event(0, kind="run", model_info={"config": {"a": math.nan, "b": math.inf}})
+    first = next(WandbAdapter(deliver(run, []).source).events())
+    assert first.model_info["config"] == {"a": "NaN", "b": "Infinity"}
+    assert declared("NaN and the infinities read back from the config")

@@ -5,17 +5,22 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rldk_wandb.sink import escape, unescape
+from rldk_wandb.names import escape, escape_raw, unescape
 
 NAMES = st.text() | st.text(alphabet="_x0025FA*b")
 
 
 @given(NAMES)
 @example("_x002A*")
+@example("_x_")
+@example("")
+@example("rldk/step")
+@example("a\ud800")
 @example("_x005F_x002A_")
 def test_names_come_back(name):
     """Reading an escaped name gives the name."""
     assert unescape(escape(name)) == name
+    assert unescape(escape_raw(name)) == name
 
 
 @given(NAMES)
@@ -25,5 +30,6 @@ def test_no_name_is_a_glob(name):
 
 
 def test_usual_names_stay_readable():
-    """Names without a star are written as they are."""
+    """Names that W&B can say are written as they are."""
+    assert escape_raw("pos_x_mean") == "pos_x_mean"
     assert escape("rldk/rewards/<lambda>/mean.1 ü") == "rldk/rewards/<lambda>/mean.1 ü"

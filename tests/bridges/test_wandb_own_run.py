@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -137,6 +138,7 @@ def test_the_run_ends_even_if_a_file_cannot_be_sent(tmp_path):
     """A file that cannot be read does not leave the run open."""
     sink = WandbSink.create()
     sink.open(RUN)
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match=r"(?i)not a file"):
-        sink.close("FINISHED", [tmp_path])
+        sink.close("FINISHED", [tmp_path / "pipe"])
     assert run_of(tmp_path).exit_code == 0

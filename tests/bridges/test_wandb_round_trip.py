@@ -75,10 +75,17 @@ def test_names() -> None:
 
 
 def test_a_resumed_run() -> None:
-    """What is logged after a resume, in a folder of its own, comes back into the second segment."""
-    deliver(RUN, [event(1, metrics={"loss": 1})])
+    """What is logged after a resume, in a folder of its own, comes back into the run's second segment."""
+    first, later = (
+        event(1, metrics={"loss": 1}),
+        event(101, metrics={"loss": 2}, model_info={"segment": 1}),
+    )
+    deliver(RUN, [first])
     resumed = event(100, kind="run", seq=2, model_info={"segment": 1})
-    check(resumed, [event(101, metrics={"loss": 2}, model_info={"segment": 1})])
+    home = deliver(resumed, [later])
+    before, start, after = read_back(home.source)
+    assert (start.kind, start.time, start.segment) == ("run", resumed.time, 1)
+    assert [plain(event) for event in (before, after)] == [plain(event) for event in (first, later)]
 
 
 def test_the_run() -> None:
@@ -91,8 +98,11 @@ def test_the_run() -> None:
         "trainer": "GRPOTrainer",
         "phase": "train",
         "segment": 0,
+        "name": "rosy-run",
     }
+    project = first.model_info.pop("project")
     assert (first.kind, first.time, first.rng, first.model_info) == ("run", RUN.time, {"seed": 42}, told)
+    assert project
 
 
 def test_an_event_sent_twice() -> None:

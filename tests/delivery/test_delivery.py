@@ -6,14 +6,17 @@ import logging
 import threading
 import time
 
+import msgspec
 import pytest
 
-from rldk.delivery import Delivery, cursor_path, finish_all
-from rldk.errors import SinkClosedError, SinkRejectedError
+from rldk.cursor import CursorFile
+from rldk.delivery import Delivery, finish_all
+from rldk.errors import SinkBusyError, SinkClosedError, SinkLostError, SinkRejectedError
 from rldk.journal import Journal, last_event
 from rldk.settings import Settings
 from rldk.testing import MemorySink
 
+BEGAN = 1_763_847_500.0
 FAST = Settings(linger_s=0.0, retry_first_s=0.001, retry_most_s=0.01)
 
 
@@ -30,14 +33,16 @@ def append(path, make_event):
     def write(*steps):
         with Journal(path) as journal:
             for step in steps:
-                journal.append(make_event(seq=step, step=step))
+                journal.append(make_event(seq=step, step=step, time=BEGAN + step, metrics={"loss": 0.5}))
 
     return write
 
 
 def deliver(path, sink, make_event, *, settings=FAST, run_seq=0, start=0, deadline_s=30.0):
     """Run one delivery from start to end."""
-    delivery = Delivery(path, sink, run=make_event(seq=run_seq), start=start, settings=settings)
+    delivery = Delivery(
+        path, sink, run=make_event(seq=run_seq, time=BEGAN + run_seq), start=start, settings=settings
+    )
     delivery.start()
     delivery.wake(last_event(path).seq)
     return finish_all([delivery], "FINISHED", [path], deadline_s)[0]
@@ -62,7 +67,7 @@ def test_what_is_appended_meanwhile_is_delivered(path, append, make_event):
     """Wake tells a waiting delivery of new lines."""
     append(0)
     sink = MemorySink()
-    delivery = Delivery(path, sink, run=make_event(), start=0, settings=FAST)
+    delivery = Delivery(path, sink, run=make_event(time=BEGAN), start=0, settings=FAST)
     delivery.start()
     append(1, 2)
     delivery.wake(2)
@@ -199,16 +204,163 @@ def test_another_tracker_run_gets_its_own_segment(path, append, make_event):
     assert steps(other) == [2, 3]
 
 
-def test_a_cursor_beyond_a_cut_journal_skips_what_arrived(path, append, make_event):
-    """A journal that was replaced by a shorter one is read from its start, by seq."""
+def test_a_journal_that_was_cut_goes_on_being_delivered(path, append, make_event):
+    """Whatever its new lines are numbered, they arrive, and nothing that had arrived does so again."""
     append(*range(6))
     deliver(path, MemorySink(), make_event)
     whole = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(whole[3:])[:-1] + b" \n")
-    append(6)
+    path.write_bytes(b"".join(whole[:3]))
+    with Journal(path) as journal:
+        for seq in range(3, 8):
+            journal.append(make_event(seq=seq, step=seq, time=BEGAN + 100 + seq))
     again = MemorySink()
-    deliver(path, again, make_event, run_seq=6)
-    assert steps(again) == [6]
+    report = deliver(path, again, make_event, run_seq=3)
+    assert (steps(again), report.waiting) == ([3, 4, 5, 6, 7], 0)
+
+
+def test_a_tracker_that_lost_what_it_accepted_gets_it_again(path, append, make_event):
+    """What the tracker holds decides, and not what was noted; the replay is counted."""
+    append(*range(6))
+    deliver(path, MemorySink(), make_event)
+
+    class Forgetful(MemorySink):
+        """Holds no more than the first three events."""
+
+        def settle(self, receipt):
+            """Tell what is held."""
+            assert receipt.at == BEGAN + 5
+            return BEGAN + 2
+
+    again = Forgetful()
+    append(6)
+    report = deliver(path, again, make_event, run_seq=6)
+    assert (steps(again), report.replayed, report.delivered) == ([3, 4, 5, 6], 3, 1)
+
+
+def test_a_tracker_that_holds_more_than_was_noted_gets_nothing_twice(path, append, make_event):
+    """A crash between the tracker's yes and the cursor's move costs no repetition."""
+    append(*range(6))
+
+    class Ahead(MemorySink):
+        """Holds four events of which the cursor does not know."""
+
+        def settle(self, receipt):
+            """Tell what is held."""
+            return BEGAN + 3
+
+    sink = Ahead()
+    deliver(path, sink, make_event)
+    assert steps(sink) == [4, 5]
+
+
+def test_a_lost_connection_is_opened_anew(path, append, make_event):
+    """A sink that says so is opened again, asked what the tracker holds, and goes on from there."""
+    append(*range(4))
+
+    class Dying(MemorySink):
+        """Accepts one batch, then loses its connection, and a part of the batch with it."""
+
+        is_alive = True
+
+        def settle(self, receipt):
+            """Tell what is held."""
+            return self.received[-1].time if self.received else 0.0
+
+        def send(self, events):
+            """Accept, or die."""
+            if self.is_alive and self.received:
+                self.is_alive = False
+                self.received.pop()
+                raise SinkLostError("the tracker's process died")
+            super().send(events)
+
+    sink = Dying()
+    report = deliver(path, sink, make_event, settings=msgspec.structs.replace(FAST, batch_events=2))
+    assert steps(sink) == [0, 1, 2, 3]
+    assert (report.delivered, report.replayed, report.failures) == (4, 1, 1)
+
+
+def test_a_tracker_is_left_alone_for_as_long_as_it_asks(path, append, make_event):
+    """Retry-After goes before the usual pause."""
+    append(0)
+    tries = []
+
+    class Busy(MemorySink):
+        """Asks once for a pause."""
+
+        def send(self, events):
+            """Note the time; accept at the second try."""
+            tries.append(time.monotonic())
+            if len(tries) == 1:
+                raise SinkBusyError("429", retry_after_s=0.3)
+            super().send(events)
+
+    delivery = Delivery(path, Busy(), run=make_event(time=BEGAN), start=0, settings=FAST)
+    delivery.start()
+    while delivery.report().delivered < 1:
+        time.sleep(0.01)
+    finish_all([delivery], "FINISHED", [], 30)
+    assert tries[1] - tries[0] >= 0.3
+
+
+def test_two_processes_do_not_deliver_one_journal_to_one_tracker(path, append, make_event):
+    """The second waits until the first has ended, and then goes on behind it."""
+    append(0, 1)
+    with_lock = CursorFile(path, "memory")
+    with_lock.take()
+    sink = MemorySink()
+    report = deliver(path, sink, make_event, deadline_s=0.2)
+    assert (steps(sink), report.waiting) == ([], 2)
+    assert "another process delivers it" in str(report.reasons)
+    with_lock.release()
+    assert deliver(path, sink, make_event).waiting == 0
+    assert steps(sink) == [0, 1]
+
+
+def test_a_hurry_ends_the_waiting_at_once(path, append, make_event):
+    """A second signal is honoured however long the deadline is."""
+    append(0)
+    sink = MemorySink()
+    sink.hold.clear()
+    delivery = Delivery(path, sink, run=make_event(time=BEGAN), start=0, settings=FAST)
+    delivery.start()
+    hurry = threading.Event()
+    threading.Timer(0.2, hurry.set).start()
+    begin = time.monotonic()
+    (report,) = finish_all([delivery], "KILLED", [], 60, hurry=hurry)
+    assert time.monotonic() - begin < 10
+    assert report.is_closed is False
+    sink.hold.set()
+
+
+def test_what_waits_is_named_with_the_command_that_delivers_it(path, append, make_event, caplog):
+    """Nobody has to search for the way out."""
+    append(0)
+    sink = MemorySink()
+    sink.hold.clear()
+    deliver(path, sink, make_event, deadline_s=0.1)
+    assert f"rldk sync {path} --to memory" in caplog.text
+    sink.hold.set()
+
+
+def test_a_batch_is_bounded_in_bytes_too(path, make_event):
+    """The event with which a batch reaches the limit is its last."""
+    with Journal(path) as journal:
+        for seq in range(4):
+            notes = ["x" * (5000 if seq == 2 else 10)]
+            journal.append(make_event(seq=seq, step=seq, time=BEGAN + seq, notes=notes))
+    sizes = []
+
+    class Counting(MemorySink):
+        """Remembers what each request carried."""
+
+        def send(self, events):
+            """Count, then accept."""
+            sizes.append([event.seq for event in events])
+            super().send(events)
+
+    deliver(path, Counting(), make_event, settings=Settings(batch_bytes=1000, linger_s=0))
+    assert sizes == [[0, 1, 2], [3]]
 
 
 def test_another_journal_of_the_same_name_is_delivered_whole(path, append, make_event):
@@ -218,7 +370,7 @@ def test_another_journal_of_the_same_name_is_delivered_whole(path, append, make_
     path.unlink()
     with Journal(path) as journal:
         for seq in range(3):
-            journal.append(make_event(seq=seq, step=seq, time=99.0 + seq))
+            journal.append(make_event(seq=seq, step=seq, time=BEGAN + 99 + seq))
     again = MemorySink()
     report = deliver(path, again, make_event)
     assert (steps(again), report.waiting) == ([0, 1, 2], 0)
@@ -229,7 +381,7 @@ def test_a_journal_that_is_gone_is_not_taken_for_delivered(path, append, make_ev
     append(0, 1, 2)
     sink = MemorySink()
     sink.hold.clear()
-    delivery = Delivery(path, sink, run=make_event(seq=0), start=0, settings=FAST)
+    delivery = Delivery(path, sink, run=make_event(seq=0, time=BEGAN), start=0, settings=FAST)
     delivery.start()
     delivery.wake(2)
     path.unlink()
@@ -242,7 +394,7 @@ def test_a_journal_that_is_gone_is_not_taken_for_delivered(path, append, make_ev
 def test_a_broken_cursor_is_as_none(path, append, make_event):
     """Garbage in the cursor file does not stop the delivery."""
     append(0, 1)
-    cursor_path(path, "memory").write_text("{broken")
+    CursorFile(path, "memory").path.write_text("{broken")
     sink = MemorySink()
     deliver(path, sink, make_event)
     assert steps(sink) == [0, 1]

@@ -24,7 +24,7 @@ def handled():
 
 def test_a_handler_that_was_there_is_called_and_put_back(handled):
     """The user's own way of ending goes on, and RLDK knows of the signal."""
-    end = ProcessEnd(lambda _: None)
+    end = ProcessEnd(lambda _: None, lambda: None)
     mine = signal.getsignal(signal.SIGTERM)
     end.watch()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -38,7 +38,7 @@ def test_a_handler_that_was_there_is_called_and_put_back(handled):
 @pytest.mark.usefixtures("handled")
 def test_a_handler_that_came_later_is_left_alone():
     """Only RLDK's own handler is taken away."""
-    end = ProcessEnd(lambda _: None)
+    end = ProcessEnd(lambda _: None, lambda: None)
     end.watch()
     later = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with end.closing():
@@ -58,26 +58,44 @@ def test_sigterm_ends_the_process_in_order():
     done = run("""
         import os, signal
         from rldk.integrations.trl.ending import ProcessEnd
-        ProcessEnd(lambda status: print(status)).watch()
+        ProcessEnd(lambda status: print(status), lambda: None).watch()
         os.kill(os.getpid(), signal.SIGTERM)
         print("not reached")
     """)
     assert (done.returncode, done.stdout) == (143, "KILLED\n")
 
 
-def test_sigterm_while_closing_waits_for_the_end_of_it():
-    """What is being delivered is delivered, and then the process ends."""
+def test_sigterm_while_closing_hurries_it_and_waits_for_its_end():
+    """Who closes is told to be quick, leaves things in order, and then the process ends."""
     done = run("""
         import os, signal
         from rldk.integrations.trl.ending import ProcessEnd
-        end = ProcessEnd(lambda status: print(status))
+        end = ProcessEnd(lambda status: print(status), lambda: print("hurry"))
         end.watch()
         with end.closing():
             os.kill(os.getpid(), signal.SIGTERM)
             print("closed")
         print("not reached")
     """)
-    assert (done.returncode, done.stdout) == (143, "closed\n")
+    assert (done.returncode, done.stdout) == (143, "hurry\nclosed\n")
+
+
+def test_a_second_sigterm_hurries_the_end_that_the_first_began():
+    """The end of the run, which the first signal begins, is itself interrupted."""
+    done = run("""
+        import os, signal
+        from rldk.integrations.trl.ending import ProcessEnd
+
+        def close(status):
+            with end.closing():
+                os.kill(os.getpid(), signal.SIGTERM)
+                print(status)
+
+        end = ProcessEnd(close, lambda: print("hurry"))
+        end.watch()
+        os.kill(os.getpid(), signal.SIGTERM)
+    """)
+    assert (done.returncode, done.stdout) == (143, "hurry\nKILLED\n")
 
 
 def test_a_forked_child_does_not_end_its_parents_run():
@@ -85,7 +103,7 @@ def test_a_forked_child_does_not_end_its_parents_run():
     done = run("""
         import os
         from rldk.integrations.trl.ending import ProcessEnd
-        end = ProcessEnd(lambda status: print(status, flush=True))
+        end = ProcessEnd(lambda status: print(status, flush=True), lambda: None)
         end.watch()
         if os.fork() == 0:
             raise SystemExit(0)
@@ -99,7 +117,7 @@ def test_an_exception_is_a_failure_and_ctrl_c_is_not():
     for error, status in {"ValueError": "FAILED", "KeyboardInterrupt": "KILLED"}.items():
         done = run(f"""
             from rldk.integrations.trl.ending import ProcessEnd
-            ProcessEnd(lambda status: print(status)).watch()
+            ProcessEnd(lambda status: print(status), lambda: None).watch()
             raise {error}
         """)
         assert done.stdout == f"{status}\n"

@@ -145,19 +145,36 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
         Journal(tmp_path / "file" / "r_events.jsonl")
 
 
-def test_a_full_disk_is_told_and_the_file_stays_whole(path, make_event):
-    """An event of which only a part fits is taken back, and the next one that fits is whole."""
+def test_a_full_disk_costs_no_event_once_it_has_room_again(path, make_event, caplog):
+    """Lines that do not fit are held, said once, and written in their order; the file is whole throughout."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Journal(path) as opened:
         opened.append(make_event(seq=0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (opened.end + 10, hard))
         try:
-            with pytest.raises(JournalError, match="File too large"):
-                opened.append(make_event(seq=1))
+            opened.append(make_event(seq=1))
+            opened.append(make_event(seq=2))
+            assert [e.seq for e in events_of(path)] == [0]
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        opened.append(make_event(seq=2))
-    assert [e.seq for e in events_of(path)] == [0, 2]
+        opened.append(make_event(seq=3))
+    assert [e.seq for e in events_of(path)] == [0, 1, 2, 3]
+    assert caplog.text.count("File too large") == 1
+
+
+def test_what_a_full_disk_costs_in_the_end_is_counted(path, make_event):
+    """A disk that stays full until the journal is closed loses what was held, and that is an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    opened = Journal(path)
+    opened.append(make_event(seq=0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (opened.end + 10, hard))
+    try:
+        opened.append(make_event(seq=1))
+        with pytest.raises(JournalError, match="1 events are lost"):
+            opened.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [e.seq for e in events_of(path)] == [0]
 
 
 def test_a_killed_writer_loses_no_line(path):

@@ -70,7 +70,7 @@ def test_different_ids_stay_different(one, other):
 def test_a_safe_id_is_left_alone(run_id):
     """To make safe twice is to make safe once."""
     safe = safe_name(run_id)
-    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,130}", safe)
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,119}", safe)
     assert safe_name(safe) == safe
 
 

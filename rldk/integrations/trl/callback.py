@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rldk import bridge, identity, settings
+from rldk.bridge import Target
+from rldk.cursor import CursorFile
 from rldk.errors import JournalLockedError, MissingDependencyError, RLDKError, SettingError
 from rldk.event import as_float
 from rldk.health import checkpoints, thresholds
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from rldk.delivery import DeliveryReport
     from rldk.event import Event
     from rldk.recorder import Run
+    from rldk.settings import Settings
 
 _logger = logging.getLogger(__name__)
 
@@ -117,9 +120,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._trackers = _checked_trackers(trackers)
         self._settings = settings.from_environment()
         self._recorder: Recorder | None = None
+        self._ending: Recorder | None = None
         self._sampler: Sampler | None = None
         self._norm: GradientNorm | None = None
-        self._end_of_process = ProcessEnd(self._exit)
+        self._end_of_process = ProcessEnd(self._exit, self._hurry)
         self._tokens: TokenCounter | None = None
         self._evaluated: str | None = None
         self._said: set[str] = set()
@@ -206,8 +210,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._evaluated = None
         record = run_facts.recalled(state) if who.continues is None else {}
         suffix = SUFFIX if is_main else f".rank{args.process_index}.jsonl"
-        who, journal = _journal_of(who, self._folder(args), suffix)
-        sinks = self._sinks(attached) if is_main else []
+        who, journal = _journal_of(who, self._folder(args), suffix, self._settings)
+        sinks = self._sinks(attached, journal.path) if is_main else []
         self.run_id, self.journal_path, self._step = who.run_id, journal.path, state.global_step
         recorder = self._recorder = self._opened(journal, run_facts.describe(args, who), sinks, record)
         run_facts.remember(state, run_id=who.run_id, segment=recorder.segment, began=recorder.began)
@@ -243,10 +247,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         # The script may change its folder while the journal is open
         return (self._output_dir or Path(args.output_dir) / "rldk").absolute()
 
-    def _sinks(self, attached: Mapping[str, Sink]) -> list[Sink]:
+    def _sinks(self, attached: Mapping[str, Sink], journal: Path) -> list[Sink]:
         if self._trackers == "auto":
             return list(attached.values())
-        return [attached.get(name) or bridge.sink(name).create() for name in self._trackers]
+        return [attached.get(name) or _own_sink(name, journal) for name in self._trackers]
 
     def _start_sampler(self, recorder: Recorder) -> None:
         if self._monitors:
@@ -280,8 +284,13 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         """The process ends without `on_train_end`: training raised, or only evaluate() was called."""
         self._end(status if self._is_training else "FINISHED", is_exit=self._is_training)
 
+    def _hurry(self) -> None:
+        if self._ending is not None:
+            self._ending.hurry()
+
     def _end(self, status: str, *, is_exit: bool = False) -> None:
-        recorder, self._recorder = self._recorder, None
+        recorder = self._ending = self._recorder
+        self._recorder = None
         self._is_training = False
         if recorder is None:
             return
@@ -301,14 +310,27 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
             _logger.warning("%s is kept, for it holds what did not arrive", path)
 
 
-def _journal_of(who: identity.Identity, folder: Path, suffix: str) -> tuple[identity.Identity, Journal]:
+def _journal_of(
+    who: identity.Identity, folder: Path, suffix: str, settings: Settings
+) -> tuple[identity.Identity, Journal]:
     """Open the run's journal; where another process is writing it, this is another run."""
+
+    def opened(run_id: str) -> Journal:
+        path = folder / f"{run_id}{suffix}"
+        return Journal(path, fsync=settings.fsync, fsync_interval_s=settings.fsync_interval_s)
+
     try:
-        return who, Journal(folder / f"{who.run_id}{suffix}")
+        return who, opened(who.run_id)
     except JournalLockedError as error:
         other = who._replace(run_id=identity.another(who.run_id))
         _logger.warning("%s; this run is called %s", error, other.run_id)
-        return other, Journal(folder / f"{other.run_id}{suffix}")
+        return other, opened(other.run_id)
+
+
+def _own_sink(name: str, journal: Path) -> Sink:
+    """A sink on a run of its own: the one that the journal went into before, where there is one."""
+    saved = CursorFile(journal, name).load()
+    return bridge.sink(name).create(saved.target if saved else Target())
 
 
 def _emit_sample(recorder: Recorder, step: int, sample: dict[str, int | float]) -> None:

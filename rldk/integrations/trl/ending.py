@@ -25,14 +25,16 @@ class ProcessEnd:
 
     Args:
         on_end: Receives `KILLED` after SIGTERM or Ctrl-C, else `FAILED`.
+        on_hurry: Called when SIGTERM comes while `closing` is at work, which should then end soon.
 
     Attributes:
         was_terminated: Whether SIGTERM came while the process was watched.
     """
 
-    def __init__(self, on_end: Callable[[str], None]) -> None:
+    def __init__(self, on_end: Callable[[str], None], on_hurry: Callable[[], None]) -> None:
         self.was_terminated = False
         self._on_end = on_end
+        self._on_hurry = on_hurry
         self._pid = os.getpid()
         self._previous: Any = None
         self._previous_hook: Any = None
@@ -76,6 +78,8 @@ class ProcessEnd:
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self.was_terminated = True
+        if self._is_closing:
+            self._on_hurry()
         if callable(self._previous):
             self._previous(number, frame)
         elif not self._is_closing:

@@ -1,4 +1,4 @@
-"""What people type: the `rldk` command."""
+"""`rldk demo`: a training that is recorded everywhere, read back and compared."""
 
 from __future__ import annotations
 
@@ -8,28 +8,19 @@ import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from rldk._version import __version__
+from rldk.cli.app import app, console, fail, progress_bar
 from rldk.errors import RLDKError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rldk.demo import DemoRun, Readback
-
-app = typer.Typer(
-    help="RLDK: the experiment-tracker bridge for RLHF training with TRL.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-_console = Console(highlight=False)
 
 _LAST_STEPS = 8
 _SHOWN = ("step", "phase", "reward_mean", "kl_mean", "grad_norm", "loss", "reward_gain_per_kl")
@@ -51,22 +42,6 @@ class Tracker(StrEnum):
         return [] if self is Tracker.none else [self.value]
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001  # typer's callback
-    if asked:
-        _console.print(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """RLDK: the experiment-tracker bridge for RLHF training with TRL."""
-
-
 @app.command()
 def demo(
     tracker: Annotated[Tracker, typer.Option(help="Which trackers to record in.")] = Tracker.all,
@@ -82,7 +57,7 @@ def demo(
     from rldk import demo as the_demo
 
     try:
-        with _progress() as progress:
+        with progress_bar() as progress:
             task = progress.add_task("loading TRL", total=steps)
             run = the_demo.train(
                 output,
@@ -93,34 +68,29 @@ def demo(
         _show_homes(run, output)
         readback = the_demo.read_back(run)
     except RLDKError as error:
-        _fail(error)
+        fail(error)
     _show_last_steps(readback.tables["journal"])
     _show_agreement(readback)
     for reason in run.incomplete:
-        _console.print(f"[red]incomplete[/red] {escape(reason)}", soft_wrap=True)
+        console.print(f"[red]incomplete[/red] {escape(reason)}", soft_wrap=True)
     if run.incomplete or not readback.agrees:
         raise typer.Exit(1)
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=_console)
-
-
 def _show_homes(run: DemoRun, output: Path) -> None:
-    _console.print(f"Run {run.run_id} is in", style="bold")
+    console.print(f"Run {run.run_id} is in", style="bold")
     for name, source in run.sources.items():
-        _console.print(f"  {name:<8} {source}", soft_wrap=True, markup=False)
+        console.print(f"  {name:<8} {source}", soft_wrap=True, markup=False)
     for report in run.reports:
-        _console.print(
+        console.print(
             f"  {report.tracker:<8} {report.delivered} events delivered,"
             f" {report.rejected} refused, {report.waiting} waiting"
         )
     if "mlflow" in run.sources:
         store = f"sqlite:///{(output / 'mlflow.db').resolve()}"
-        _console.print("Open the MLflow UI with:", style="bold")
+        console.print("Open the MLflow UI with:", style="bold")
         command = shlex.join([_command("mlflow"), "server", "--backend-store-uri", store])
-        _console.print(f"  {command}", soft_wrap=True, markup=False)
+        console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 def _command(name: str) -> str:
@@ -134,12 +104,12 @@ def _show_last_steps(journal: pd.DataFrame) -> None:
         table.add_column(name, justify="right")
     for row in journal.tail(_LAST_STEPS)[list(_SHOWN)].itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
-    _console.print(table)
+    console.print(table)
 
 
 def _show_agreement(readback: Readback) -> None:
     if not readback.differences:
-        _console.print("The journal is the only home; nothing to compare it with.")
+        console.print("The journal is the only home; nothing to compare it with.")
         return
     journal = readback.tables["journal"]
     table = Table(title="Does each tracker give back what the journal holds?", title_justify="left")
@@ -150,9 +120,9 @@ def _show_agreement(readback: Readback) -> None:
         counts = [columns.get(name, 0) for columns in readback.differences.values()]
         verdicts = ["yes" if not count else f"[red]{count} differ[/red]" for count in counts]
         table.add_row(name, str(len(measured)), str(_not_finite(measured)), *verdicts)
-    _console.print(table)
+    console.print(table)
     verdict = "agree on every value" if readback.agrees else "[red]do not agree[/red]"
-    _console.print(f"{', '.join(readback.tables)} {verdict} of {len(journal)} rows.")
+    console.print(f"{', '.join(readback.tables)} {verdict} of {len(journal)} rows.")
 
 
 def _not_finite(measured: pd.Series) -> int:
@@ -163,8 +133,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return "" if str(value) == "<NA>" else str(value)
-
-
-def _fail(error: RLDKError) -> NoReturn:
-    typer.echo(f"rldk: {error}", err=True)
-    raise typer.Exit(2)

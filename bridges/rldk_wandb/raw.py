@@ -1,0 +1,142 @@
+"""How do the rows that others have logged become events?"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from rldk.event import Event
+from rldk_wandb.names import TIME, is_whole, milliseconds, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from rldk.bridge import RunFacts
+    from rldk_wandb.offline import Axis, Run
+
+STEP_OF_WANDB: Final = "_step"
+RESERVED: Final = frozenset({STEP_OF_WANDB, "_runtime", TIME, "_wandb"})
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class RawRows:
+    """A reader of others' rows.
+
+    Attributes:
+        skipped: How often each name had a value that is no number.
+        last: The last number of each name.
+    """
+
+    def __init__(self, run: Run, facts: RunFacts) -> None:
+        self.skipped: Counter[str] = Counter()
+        self.last: dict[str, float] = {}
+        self._facts = facts
+        self._exact = {axis.name: axis.step_metric for axis in run.axes if not axis.is_glob}
+        self._globs = [axis for axis in run.axes if axis.is_glob]
+        self._axes: dict[str, str] = {}
+        self._count = 0
+
+    def events(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
+        """Give an event for each step of each row; their times only grow, and tell whole milliseconds."""
+        before = milliseconds(self._facts.began) or 0
+        for row in rows:
+            numbers = self._numbers(row)
+            self.last |= numbers
+            at = number(row.get(TIME))
+            told = milliseconds(at) if at is not None else None
+            for step, metrics in self._by_step(row, numbers):
+                before = max(told or 0, before + 1)
+                self._count += 1
+                yield raw_event(self._facts, metrics, seq=self._count, step=step, time=before / 1000)
+
+    def _numbers(self, row: Mapping[str, Any]) -> dict[str, float]:
+        flat = {name: value for name, value in flattened(row).items() if name not in RESERVED}
+        read = {name: None if isinstance(value, str) else number(value) for name, value in flat.items()}
+        self.skipped.update(name for name, value in read.items() if value is None)
+        return {name: value for name, value in sorted(read.items()) if value is not None}
+
+    def _by_step(
+        self, row: Mapping[str, Any], numbers: Mapping[str, float]
+    ) -> list[tuple[int, dict[str, float]]]:
+        whole = {name: int(value) for name, value in numbers.items() if _is_step(value)}
+        axes = {name: axis for name in numbers if (axis := self._axis(name)) in whole and axis != name}
+        count = row.get(STEP_OF_WANDB)
+        counted = int(count) if is_whole(count) and count is not None else 0
+        groups: defaultdict[int, dict[str, float]] = defaultdict(dict)
+        for name, value in numbers.items():
+            if name not in axes.values():
+                groups[whole[axes[name]] if name in axes else counted][name] = value
+        return sorted(groups.items())
+
+    def _axis(self, name: str) -> str:
+        """Over which metric a name is shown: W&B asks for exact names first, then for beginnings."""
+        if name not in self._axes:
+            globs = (axis.step_metric for axis in self._globs if _matches(axis, name))
+            self._axes[name] = self._exact[name] if name in self._exact else next(globs, "")
+        return self._axes[name]
+
+
+def _is_step(value: float) -> bool:
+    return value in _INT64 if isinstance(value, int) else value.is_integer() and int(value) in _INT64
+
+
+def _matches(axis: Axis, name: str) -> bool:
+    return name.startswith(axis.name.removesuffix("*"))
+
+
+def flattened(row: Mapping[str, Any], head: str = "") -> dict[str, Any]:
+    """Join the names of what is nested by dots, as W&B shows them; media stay whole."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict) and "_type" not in value:
+            flat |= flattened(value, f"{head}{name}.")
+        else:
+            flat[f"{head}{name}"] = value
+    return flat
+
+
+def raw_event(
+    facts: RunFacts, metrics: dict[str, float], *, seq: int, step: int, time: float, status: str | None = None
+) -> Event:
+    """Make an event of what RLDK has not measured; with a status, the one that ends the run."""
+    told = {"run_id": facts.run_id, "phase": "train", "segment": facts.segment_at(time), "raw": True}
+    return Event(
+        kind="metrics" if status is None else "end",
+        seq=seq,
+        time=time,
+        step=step,
+        wall_time=round(time - facts.began, 3),
+        metrics=metrics,
+        rng={},
+        data_slice={},
+        model_info=told if status is None else told | {"status": status},
+        notes=[],
+    )
+
+
+def merged(ours: Iterator[Event], theirs: Iterable[Event]) -> Iterator[Event]:
+    """Put events in the order of their time; ours, of which one is first, keep theirs to the millisecond."""
+    last, ahead = -math.inf, next(ours, None)
+    for event in theirs:
+        at = max(_at(event), last + 1)
+        while ahead is not None and (_at(ahead) <= at or last < 0):
+            yield ahead
+            last, ahead = _at(ahead), next(ours, None)
+            at = max(at, last + 1)
+        last = at
+        yield event if at == _at(event) else _moved(event, at)
+    if ahead is not None:
+        yield ahead
+    yield from ours
+
+
+def _at(event: Event) -> int:
+    return round(event.time * 1000)
+
+
+def _moved(event: Event, at: float) -> Event:
+    began = event.time - event.wall_time
+    return msgspec.structs.replace(event, time=at / 1000, wall_time=round(at / 1000 - began, 3))

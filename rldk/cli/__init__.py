@@ -1,0 +1,8 @@
+"""What people type: the `rldk` command."""
+
+from __future__ import annotations
+
+from rldk.cli import demo, sync, verify
+from rldk.cli.app import app
+
+__all__ = ["app", "demo", "sync", "verify"]

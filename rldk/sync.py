@@ -1,0 +1,437 @@
+"""How does a run get from where it is kept into a tracker: the same delivery as in training, later."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import tempfile
+import time
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+import platformdirs
+
+from rldk import bridge, journal
+from rldk.bridge import Target, tracker_metrics
+from rldk.cursor import CursorFile
+from rldk.delivery import Delivery
+from rldk.errors import RLDKError, SettingError
+from rldk.event import Event, as_float
+from rldk.identity import safe_name
+from rldk.ingest import find_adapter
+from rldk.journal import SUFFIX, Journal
+from rldk.redact import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rldk.bridge import Adapter, Sink
+    from rldk.delivery import DeliveryReport
+    from rldk.settings import Settings
+
+_logger = logging.getLogger(__name__)
+
+_GLANCE_S: Final = 0.2
+_NOT_TO_BE_SENT: Final = (".cursor", ".lock", ".tmp")
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one run.
+
+    Attributes:
+        run_id: The run.
+        source: Where it was read.
+        report: What the tracker got; None where nothing was to be done, or where it failed before.
+        error: Why it could not be read or delivered.
+    """
+
+    run_id: str
+    source: str
+    report: DeliveryReport | None = None
+    error: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the tracker has the whole run now."""
+        if self.report is None:
+            return not self.error
+        return self.report.is_closed and not self.report.waiting and not self.report.rejected
+
+
+class Progress(NamedTuple):
+    """How far the delivery of one run is, in events."""
+
+    run_id: str
+    done: int
+    total: int
+    is_failing: bool
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What a sync would do with one run.
+
+    Attributes:
+        run_id: The run.
+        source: Where it is read.
+        target: The tracker run that would be written to, in words.
+        events: Events that would be sent.
+        points: Numbers in them.
+        steps: First and last step.
+        config: Parameters that go along.
+        tags: Tags that go along.
+        renamed: Names that the tracker cannot say, and what it would show.
+        changed: Names to how many of their values the tracker cannot keep exactly.
+        unsent: Events that hold no number, of which trackers keep nothing but a run's beginnings.
+        notes: Notes, which the trackers do not keep.
+    """
+
+    run_id: str
+    source: str
+    target: str = ""
+    events: int = 0
+    points: int = 0
+    steps: tuple[int, int] | None = None
+    config: int = 0
+    tags: int = 0
+    renamed: dict[str, str] = {}
+    changed: dict[str, int] = {}
+    unsent: int = 0
+    notes: int = 0
+
+
+class _Staged(NamedTuple):
+    """A run that is ready for delivery: its journal, and what the tracker is to know besides."""
+
+    path: Path
+    run: Event
+    last: Event
+    tracker_runs: dict[str, str]
+    is_copy: bool
+
+
+def sync(
+    source: str,
+    tracker: str,
+    *,
+    settings: Settings,
+    hint: str | None = None,
+    project: str | None = None,
+    only: str | None = None,
+    follow: bool = False,
+    patience_s: float = 60.0,
+    watch: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[Outcome]:
+    """Deliver each run of a source to a tracker, and yield what became of it.
+
+    What the tracker has already is not sent again. A run of a journal goes on in the tracker run that
+    the training wrote to; any other run goes into one that carries its id. It may be interrupted at any
+    moment, and goes on where it was when it is called again.
+
+    Args:
+        source: What an adapter reads: one run or many.
+        tracker: Name of the sink.
+        settings: How the delivery behaves.
+        hint: Name of the adapter.
+        project: Where a new tracker run goes; by default where the tracker is configured to put it, or
+            a project of the name that the run had where it comes from.
+        only: Take no runs but those of this project of the source.
+        follow: Go on until the run has ended: it is being written.
+        patience_s: How long a tracker may fail before the run is left, in seconds.
+        watch: Called now and then with how far it is.
+
+    Raises:
+        UnknownSourceError: No adapter recognises the source.
+        UnknownBridgeError: No sink or adapter has the name.
+        SourceError: The source as a whole cannot be read.
+        SettingError: More than one run is to be followed.
+    """
+    sink_type = bridge.sink(tracker)
+    adapter = find_adapter(source, hint)
+    runs = adapter.runs()
+    if follow and len(runs) > 1:
+        raise SettingError("follow", source, f"one run, not {len(runs)}")
+    for each in runs:
+        one = _One(type(adapter), each, sink_type, settings, project, only, patience_s, watch)
+        yield from one.outcomes(follow=follow)
+
+
+def plan(
+    source: str,
+    tracker: str,
+    *,
+    hint: str | None = None,
+    project: str | None = None,
+    only: str | None = None,
+) -> Iterator[Plan]:
+    """Tell what `sync` would do with each run of a source; nothing is written, and no tracker asked.
+
+    Raises:
+        UnknownSourceError: No adapter recognises the source.
+        UnknownBridgeError: No sink or adapter has the name.
+        SourceError: The source cannot be read.
+    """
+    sink_type = bridge.sink(tracker)
+    adapter = find_adapter(source, hint)
+    for each in adapter.runs():
+        if _is_wanted(type(adapter)(each), only):
+            yield from _planned(type(adapter)(each), each, sink_type, project)
+
+
+class _One:
+    """The delivery of what one source holds: mostly one run."""
+
+    def __init__(
+        self,
+        adapter_type: type[Adapter],
+        source: str,
+        sink_type: type[Sink],
+        settings: Settings,
+        project: str | None,
+        only: str | None,
+        patience_s: float,
+        watch: Callable[[Progress], None],
+    ) -> None:
+        self._adapter_type = adapter_type
+        self._source = source
+        self._sink_type = sink_type
+        self._settings = settings
+        self._project = project
+        self._only = only
+        self._patience_s = patience_s
+        self._watch = watch
+
+    def outcomes(self, *, follow: bool) -> Iterator[Outcome]:
+        """Deliver each run; one that cannot be read stops no other."""
+        try:
+            if not _is_wanted(self._adapter_type(self._source), self._only):
+                return
+            for staged in _stage(self._adapter_type(self._source), self._source):
+                yield self._outcome(staged, follow=follow)
+        except RLDKError as error:
+            yield Outcome(run_id="", source=self._source, error=str(error))
+
+    def _outcome(self, staged: _Staged, *, follow: bool) -> Outcome:
+        run_id = staged.run.run_id
+        saved = CursorFile(staged.path, self._sink_type.name).load()
+        if self._is_home_of(staged) and self._project is None:
+            raise SettingError(
+                "into", None, f"where in {self._sink_type.name} the copy is to go, for it is there"
+            )
+        if saved is not None and saved.closed_at >= staged.last.time:
+            return Outcome(run_id=run_id, source=self._source)
+        target = _target(self._sink_type.name, staged, self._project)
+        delivery = Delivery(
+            staged.path, self._sink_type.create(target), run=staged.run, start=0, settings=self._settings
+        )
+        try:
+            delivery.start()
+            self._deliver(delivery, staged, follow=follow)
+        finally:  # Ctrl-C comes here
+            delivery.abandon()
+        return Outcome(run_id=run_id, source=self._source, report=delivery.report())
+
+    def _is_home_of(self, staged: _Staged) -> bool:
+        """Whether the source is a run of the same tracker, which a copy without a place would meet."""
+        return staged.is_copy and getattr(self._adapter_type, "name", "") == self._sink_type.name
+
+    def _deliver(self, delivery: Delivery, staged: _Staged, *, follow: bool) -> None:
+        delivery.wake(staged.last.seq)
+        while follow and delivery.is_running() and not _has_ended(staged):
+            self._look(delivery, staged)
+            time.sleep(self._settings.linger_s or _GLANCE_S)
+            staged = self._grown(staged)
+            delivery.wake(staged.last.seq)
+        with tempfile.TemporaryDirectory(prefix="rldk-sync-") as folder:
+            delivery.finish(_status(staged), self._files(staged, Path(folder)), is_exit=True)
+            while delivery.is_running() and delivery.failing_s() < self._patience_s:
+                delivery.join(_GLANCE_S)
+                self._look(delivery, staged)
+
+    def _look(self, delivery: Delivery, staged: _Staged) -> None:
+        waiting = delivery.report().waiting
+        total = staged.last.seq + 1
+        is_failing = delivery.failing_s() > 0
+        self._watch(Progress(staged.run.run_id, max(total - waiting, 0), total, is_failing))
+
+    def _grown(self, staged: _Staged) -> _Staged:
+        if not staged.is_copy:
+            return staged._replace(last=journal.last_event(staged.path) or staged.last)
+        again = _stage(self._adapter_type(self._source), self._source)
+        return next((s for s in again if s.path == staged.path), staged)
+
+    def _files(self, staged: _Staged, into: Path) -> list[Path]:
+        if staged.is_copy:
+            return self._adapter_type(self._source).files(into)
+        name = staged.path.name.removesuffix(SUFFIX)
+        beside = sorted(staged.path.parent.glob(f"{escape(name)}_*"))
+        return [path for path in beside if path.is_file() and path.suffix not in _NOT_TO_BE_SENT]
+
+
+def _is_wanted(adapter: Adapter, only: str | None) -> bool:
+    """Whether the run is of the project that is asked for; its first event tells."""
+    if only is None:
+        return True
+    first = next(iter(adapter.events()), None)
+    return first is not None and first.model_info.get("project") == only
+
+
+def _target(tracker: str, staged: _Staged, project: str | None) -> Target:
+    saved = CursorFile(staged.path, tracker).load()
+    if saved is not None and saved.tracker_run:
+        return saved.target
+    if tracker in staged.tracker_runs:
+        return Target(run_id=staged.tracker_runs[tracker], project=project)
+    return Target(project=project or staged.run.model_info.get("project"))
+
+
+def _status(staged: _Staged) -> str | None:
+    """How the run ended; None where it has not."""
+    if staged.last.kind == "end":
+        return str(staged.last.model_info.get("status", "FINISHED"))
+    if staged.is_copy or journal.is_being_written(staged.path):
+        return None
+    return "KILLED"  # without a word
+
+
+def _has_ended(staged: _Staged) -> bool:
+    if staged.is_copy:
+        return staged.last.kind == "end"
+    return not journal.is_being_written(staged.path)
+
+
+def _stage(adapter: Adapter, source: str) -> list[_Staged]:
+    """Have each run of one source in a journal: RLDK's own where it is, any other as a copy."""
+    path = Path(source)
+    if path.is_file() and _is_deliverable(path):
+        return [_described(path, is_copy=False)]
+    mark = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    folder = platformdirs.user_cache_path("rldk") / "sync" / mark
+    return [_described(path, is_copy=True) for path in _copied(adapter, folder)]
+
+
+def _is_deliverable(path: Path) -> bool:
+    """Whether a file is a journal of one run as RLDK writes it, so that it can be its own queue."""
+    last = 0.0
+    run_ids: set[str] = set()
+    for entry in journal.read(path):
+        if entry.event is None:
+            continue
+        if entry.event.time <= last or (not run_ids and entry.event.kind != "run"):
+            return False
+        last = entry.event.time
+        run_ids.add(entry.event.run_id)
+    return len(run_ids) == 1
+
+
+def _described(path: Path, *, is_copy: bool) -> _Staged:
+    events = [e.event for e in journal.read(path) if e.event is not None and e.event.kind == "run"]
+    last = journal.last_event(path)
+    told: dict[str, str] = {}
+    for event in events:
+        told |= event.model_info.get("tracker_runs") or {}
+    return _Staged(path, events[0], last or events[0], told, is_copy)
+
+
+def _copied(adapter: Adapter, folder: Path) -> list[Path]:
+    """Write each run into a journal of its own; what an earlier call wrote is kept and gone on with.
+
+    The same source gives the same events with the same times, so that a cursor of an earlier call holds.
+    """
+    copies: dict[str, _Copy] = {}
+    try:
+        for event in adapter.events():
+            if event.run_id not in copies:
+                copies[event.run_id] = _Copy(folder / f"{safe_name(event.run_id)}{SUFFIX}")
+            copies[event.run_id].add(event)
+    finally:
+        for copy in copies.values():
+            copy.journal.close()
+    return [copy.journal.path for copy in copies.values()]
+
+
+class _Copy:
+    """The journal into which one run is copied."""
+
+    def __init__(self, path: Path) -> None:
+        self.journal = Journal(path)
+        self._staged_until = -math.inf if self.journal.last is None else self.journal.last.time
+        self._time = 0.0
+        self._seq = 0
+
+    def add(self, event: Event) -> None:
+        """Append an event unless it is there; each gets a time later than the one before, and a number."""
+        if self._seq == 0 and event.kind != "run":
+            self._append(_beginning(event))
+        self._append(event)
+
+    def _append(self, event: Event) -> None:
+        self._time = max(round(event.time, 3), round(self._time + 0.001, 3))
+        if self._time > self._staged_until:
+            told = {"time": self._time, "seq": self._seq, "model_info": redact(event.model_info)}
+            self.journal.append(msgspec.structs.replace(event, **told))
+        self._seq += 1
+
+
+def _beginning(first: Event) -> Event:
+    """The event that begins a run whose source has none."""
+    return msgspec.structs.replace(
+        first,
+        kind="run",
+        time=round(first.time - 0.001, 3),
+        metrics={},
+        data_slice={},
+        notes=[],
+        model_info={k: v for k, v in first.model_info.items() if k != "phase"},
+    )
+
+
+def _planned(adapter: Adapter, source: str, sink_type: type[Sink], project: str | None) -> Iterator[Plan]:
+    plans: dict[str, Plan] = {}
+    for event in adapter.events():
+        if event.run_id not in plans:
+            where = _foreseen(source, event, sink_type.name, project)
+            plans[event.run_id] = Plan(run_id=event.run_id, source=source, target=where)
+        _add(plans[event.run_id], event, sink_type)
+    yield from plans.values()
+
+
+def _foreseen(source: str, first: Event, tracker: str, project: str | None) -> str:
+    path = Path(source)
+    saved = CursorFile(path, tracker).load() if path.is_file() else None
+    told = first.model_info.get("tracker_runs") or {}
+    if saved is not None and saved.tracker_run:
+        return f"run {saved.tracker_run} at {saved.source}, which it was sent to before"
+    if tracker in told:
+        return f"run {told[tracker]}, in which the training began"
+    where = project or first.model_info.get("project")
+    place = f"project {where}" if where else "the configured project"
+    return f"a run that carries the id {first.run_id}, in {place}"
+
+
+def _add(made: Plan, event: Event, sink_type: type[Sink]) -> None:
+    shown = tracker_metrics(event)
+    made.events += 1
+    made.points += len(shown)
+    made.notes += len(event.notes)
+    made.unsent += not shown and event.kind != "run"
+    made.steps = (event.step, event.step) if made.steps is None else _widened(made.steps, event.step)
+    info: dict[str, Any] = event.model_info
+    made.config += len(info.get("config") or ()) + len(info.get("args") or ())
+    made.tags += len(info.get("tags") or ())
+    for name, value in shown.items():
+        kept_name, kept_value = sink_type.kept(name, value)
+        if kept_name != name:
+            made.renamed[name] = kept_name
+        if not _is_same(value, kept_value):
+            made.changed[name] = made.changed.get(name, 0) + 1
+
+
+def _widened(steps: tuple[int, int], step: int) -> tuple[int, int]:
+    return min(steps[0], step), max(steps[1], step)
+
+
+def _is_same(value: float, kept: float) -> bool:
+    return value == kept or (math.isnan(as_float(value)) and math.isnan(as_float(kept)))
