@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 DEV := '.[dev]'
 MATRIX := '.[trl,mlflow,wandb]' pytest pytest-timeout hypothesis
 
-.PHONY: demo test test-matrix lint format lock clean
+.PHONY: demo test test-matrix bench lint format lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/rldk demo
@@ -23,6 +23,10 @@ test-matrix: matrix-0.23.1 matrix-1.12.0
 
 matrix-%: .venv-trl-%/.installed
 	.venv-trl-$*/bin/pytest -o filterwarnings=default tests/integrations tests/contract
+
+# Each benchmark side by side with its peer; writes docs/performance.md. Takes about 20 minutes.
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks --write
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ SUFFIX: Final = "_events.jsonl"
 MAX_LINE_BYTES: Final = 64 * 2**20
 _LINE_BEGINS: Final = b'{"v":'
 _TAIL_STEP: Final = 64 * 2**10
+_LOOK_S: Final = 0.5
 _LOCK_TRIES: Final = 4
 _LOCK_PAUSE_S: Final = 0.05
 _MOST_HELD_BYTES: Final = 16 * 2**20
@@ -75,6 +76,7 @@ class Journal:
         self.last = last_event(path)
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
+        self._looked_at = 0.0
         self._is_always_synced = fsync == "always"
         self._syncer = _Syncer(fsync_interval_s) if fsync == "interval" else None
 
@@ -98,8 +100,7 @@ class Journal:
 
     def _is_written(self, line: bytes) -> bool:
         try:
-            if os.fstat(self._file.fileno()).st_nlink == 0:
-                self._put_back()
+            self._look_after()
             self._write(line)
             if self._is_always_synced:
                 os.fsync(self._file.fileno())
@@ -112,6 +113,14 @@ class Journal:
         if self._syncer is not None:
             self._syncer.note(self._file)
         return True
+
+    def _look_after(self) -> None:
+        """See now and then whether somebody has removed the file."""
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_S:
+            self._looked_at = now
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                self._put_back()
 
     def _hold(self, line: bytes) -> None:
         """Keep a line back, and write all that is held if there is room again."""
@@ -158,11 +167,15 @@ class Journal:
         """
         if self._file.closed:
             return
-        self._write_held()
-        if self._syncer is not None:
-            self._syncer.stop()
-        with self._file as file:
-            os.fsync(file.fileno())
+        try:
+            self._looked_at = 0.0
+            self._look_after()
+            self._write_held()
+        finally:
+            if self._syncer is not None:
+                self._syncer.stop()
+            with self._file as file:
+                os.fsync(file.fileno())
         if self._held:
             reason = f"{len(self._held)} events are lost, for the disk is full"
             raise JournalError(self.path, reason, "free the disk or choose another output_dir")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from numbers import Integral, Real
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -60,26 +61,31 @@ def normalize(
         args: The trainer's arguments.
         trl: TRL release, where it is known: a few keys hold another quantity in older ones.
     """
-    raws: list[str] = []
-    numbers: list[int | float] = []
-    notes: list[str] = []
-    for raw, value in _flat(logs):
-        number = _number(value)
-        if number is not None:
-            raws.append(raw)
-            numbers.append(number)
-        elif value is not None:
-            notes.append(f"{raw} is no number but {type(value).__name__}, and was left out")
-    layout = _layout(tuple(raws), trainer, trl)
-    train = {name: numbers[i] for name, i in layout.train}
+    raws, numbers, notes = _read(logs)
+    layout = _layout(raws, trainer, trl)
+    train = layout.train.of(numbers)
     _derive(train, trainer, args, trl)
     return Normalized(
         train,
-        {name: numbers[i] for name, i in layout.eval},
-        {name: numbers[i] for name, i in layout.summary},
+        layout.eval.of(numbers),
+        layout.summary.of(numbers),
         [*notes, *layout.notes],
         layout.raw_names,
     )
+
+
+def _read(logs: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int | float, ...], list[str]]:
+    """Give the keys that hold a number, the numbers, and notes of what holds none."""
+    if set(map(type, logs.values())) == {float} and set(map(type, logs)) == {str} and "" not in logs:
+        return tuple(logs), tuple(logs.values()), []  # nearly every log
+    read = [(raw, value, _number(value)) for raw, value in _flat(logs)]
+    notes = [
+        f"{raw} is no number but {type(value).__name__}, and was left out"
+        for raw, value, number in read
+        if number is None and value is not None
+    ]
+    held = [(raw, number) for raw, _, number in read if number is not None]
+    return tuple(raw for raw, _ in held), tuple(number for _, number in held), notes
 
 
 def units(trainer: str, trl: str = "") -> dict[str, str]:
@@ -123,12 +129,25 @@ class _Names(NamedTuple):
         return _Name(is_eval, prefix + (match.name if match else key), match.metric if match else None)
 
 
-class _Layout(NamedTuple):
-    """Where each of a log's keys goes: the names of each part, with the key's place in the log."""
+class _Part:
+    """The names that a part of a log gets, each with the place of its number in the log."""
 
-    train: tuple[tuple[str, int], ...]
-    eval: tuple[tuple[str, int], ...]
-    summary: tuple[tuple[str, int], ...]
+    def __init__(self, places: Mapping[str, int]) -> None:
+        self._names = tuple(places)
+        # itemgetter gives a tuple only where it is asked for several
+        self._pick = itemgetter(*places.values(), 0, 0) if places else None
+
+    def of(self, numbers: tuple[int | float, ...]) -> Numbers:
+        """Name the numbers of one log."""
+        return dict(zip(self._names, self._pick(numbers), strict=False)) if self._pick else {}
+
+
+class _Layout(NamedTuple):
+    """Where each of a log's keys goes."""
+
+    train: _Part
+    eval: _Part
+    summary: _Part
     notes: tuple[str, ...]
     raw_names: Mapping[tuple[str, str], str]
 
@@ -147,7 +166,7 @@ def _layout(raws: tuple[str, ...], trainer: str, trl: str) -> _Layout:
         parts[part][free] = place
     _place_epoch(parts, is_alone=set(raws) == {"epoch"})
     names = {(part, name): raws[i] for part, places in parts.items() for name, i in places.items()}
-    train, evaluated, summary = (tuple(places.items()) for places in parts.values())
+    train, evaluated, summary = map(_Part, parts.values())
     return _Layout(train, evaluated, summary, tuple(notes), MappingProxyType(names))
 
 

@@ -14,7 +14,7 @@ from rldk.errors import SourceError
 from rldk_mlflow import client, history, told
 from rldk_mlflow.names import unescape
 from rldk_mlflow.place import Place, source_of
-from rldk_mlflow.sink import NONFINITE_COUNT
+from rldk_mlflow.points import NONFINITE_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

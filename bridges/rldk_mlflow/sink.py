@@ -8,10 +8,10 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
-from rldk.bridge import Home, Target, tracker_metrics
+from rldk.bridge import Home, Target
 from rldk.errors import SinkBusyError, SinkClosedError, SinkRejectedError
 from rldk.event import as_float, encode
-from rldk_mlflow import client, told
+from rldk_mlflow import client, points, told
 from rldk_mlflow.names import MAX_LENGTH, escape, unescape
 from rldk_mlflow.place import Place, source_of
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-NONFINITE_COUNT: Final = "rldk/health/nonfinite_count"
 
 _UPLOAD_S: Final = 60.0
 _CREDENTIALS: Final = frozenset({401, 403})
@@ -230,9 +229,7 @@ class MLflowSink:
             for event in events:
                 if event.kind == "run" and event.time != self._last_told:
                     self._tell(event)
-            # Said outright, because the default follows MLFLOW_ENABLE_ASYNC_LOGGING, which loses the tail:
-            # https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/tracking/client.py#L2762
-            self._client.log_batch(self.tracker_run_id, metrics=_points(events), synchronous=True)
+            points.send(self._client, str(self.tracker_run_id), points.points(events))
         self._last_ms = max([_milliseconds(event.time) for event in events], default=self._last_ms)
 
     def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
@@ -332,32 +329,6 @@ def _home(uri: str, info: Any) -> Home:  # noqa: ANN401  # mlflow.entities.RunIn
 
 def _milliseconds(time: float) -> int:
     return round(time * 1000)
-
-
-def _points(events: Sequence[Event]) -> list[Any]:
-    point = client.library().entities.Metric
-    return [
-        point(escape(name), value, stamp, event.step)
-        for event in events
-        for stamp in (_milliseconds(event.time),)
-        for name, value in _numbers(event).items()
-    ]
-
-
-def _numbers(event: Event) -> dict[str, float]:
-    shown = _as_floats(tracker_metrics(event))
-    if event.kind == "metrics" and shown and not event.is_raw:
-        # A metric whose last value is NaN vanishes from MLflow's run page; this number stays:
-        # https://github.com/mlflow/mlflow/issues/16555
-        shown[NONFINITE_COUNT] = sum(not math.isfinite(v) for v in _as_floats(event.metrics).values())
-    return shown
-
-
-def _as_floats(numbers: Mapping[str, float]) -> dict[str, float]:
-    try:
-        return {name: as_float(value) for name, value in numbers.items()}
-    except (TypeError, ValueError):  # text from a source that holds no numbers only
-        return {name: as_float(value) for name, value in numbers.items() if isinstance(value, int | float)}
 
 
 if TYPE_CHECKING:

@@ -168,7 +168,7 @@ def finish(run: wandb.Run, status: str | None) -> None:
     preempted: https://docs.wandb.ai/models/runs/resuming.
 
     Raises:
-        SinkClosedError: It takes too long; the rest is on disk.
+        SinkClosedError: It takes too long, or the disk does not take all.
     """
     folder = run.settings.sync_dir
     try:
@@ -178,12 +178,14 @@ def finish(run: wandb.Run, status: str | None) -> None:
     except TimeoutError as error:
         reason = f"W&B did not take all in {PATIENCE_S:.0f} s; it is in {folder}: run `wandb sync {folder}`"
         raise SinkClosedError(reason) from error
-    if run.offline:
-        _await_end(WandbFile(Path(run.settings.sync_file)))
+    if run.offline and not _has_ended(WandbFile(Path(run.settings.sync_file))):
+        reason = f"wandb-core has not written all to {folder}: see whether the disk is full"
+        raise SinkClosedError(reason)
 
 
-def _await_end(file: WandbFile) -> None:
+def _has_ended(file: WandbFile) -> bool:
     """Wait until the run can be read back: finish returns before wandb-core has written its last records."""
     patience = time.monotonic() + PATIENCE_S
-    while not file.has_ended() and time.monotonic() < patience:
+    while not (has_ended := file.has_ended()) and time.monotonic() < patience:
         time.sleep(_GLANCE_S)
+    return has_ended

@@ -13,7 +13,7 @@ from rldk.bridge import Target
 from rldk.event import Event, encode
 from rldk_wandb.adapter import WandbAdapter
 from rldk_wandb.offline import WandbFile
-from rldk_wandb.own import _await_end
+from rldk_wandb.own import _has_ended
 from rldk_wandb.sink import WandbSink
 from tests._wandb_backend import forget_wandb
 
@@ -107,7 +107,7 @@ def wandb_file(tmp_path: Path) -> Path:
 def finished(run: Any) -> Path:
     """Finish a run of the script's own; its folder, once wandb-core has written the last records."""
     run.finish()
-    _await_end(WandbFile(Path(run.settings.sync_file)))
+    assert _has_ended(WandbFile(Path(run.settings.sync_file)))
     return Path(run.settings.sync_dir)
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rldk.bridge import Target, tracker_metrics
 from rldk_mlflow.adapter import MLflowAdapter
-from rldk_mlflow.sink import NONFINITE_COUNT, MLflowSink
+from rldk_mlflow.points import NONFINITE_COUNT
+from rldk_mlflow.sink import MLflowSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
