@@ -69,9 +69,9 @@ class UnknownSourceError(SourceError):
         super().__init__(
             source,
             f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
-            "give a journal (.jsonl) or its folder, a W&B run folder or .wandb file, or an MLflow run as "
-            "runs:/ID or TRACKING_URI#runs/ID, or an experiment as TRACKING_URI#experiments/NAME; check the "
-            "path, or name an adapter",
+            "give a journal, trainer_state.json or a checkpoint, JSONL, CSV, Parquet or TensorBoard files, a "
+            "W&B run folder or wandb://ENTITY/PROJECT/ID, an mlruns folder, or an MLflow run as runs:/ID or "
+            "TRACKING_URI#runs/ID, or TRACKING_URI#experiments/NAME; check the path, or name an adapter",
         )
 
 

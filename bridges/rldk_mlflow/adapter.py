@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PAGE_S: Final = 60.0
 _PAGE_RETRIES: Final = 2
 _RUNS_A_PAGE: Final = 500
-_ENDED: Final = frozenset({"FINISHED", "FAILED", "KILLED"})
+ENDED: Final = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
 class _UnreadableRunError(SourceError):
@@ -103,7 +103,7 @@ class MLflowAdapter:
                 reason = f"its artifacts are said to be in {home}, which is no folder of this run"
                 raise self._error(reason, "check the tracking server")
         top = into if home is None else home
-        return sorted(_unpacked(top)) if top.exists() else []
+        return sorted(unpacked(top)) if top.exists() else []
 
     def _download(self, asked: Any, run_id: str, into: Path) -> None:  # noqa: ANN401  # MlflowClient is not typed
         for entry in self._listed(asked, run_id, None):
@@ -131,13 +131,13 @@ class MLflowAdapter:
             project = asked.get_experiment(run.info.experiment_id).name
             series = self._series(asked, run)
         facts = self._facts(run, series)
-        is_raw = _is_raw(run, series)
+        is_raw = logged_by_others(run, series)
         events = history.events(series, facts, self.problems.append)
-        last = first = _telling(next(events), run, project, is_raw=is_raw)
+        last = first = telling(next(events), run, project, is_raw=is_raw)
         yield first
         for last in events:
             yield last
-        if run.info.status in _ENDED:
+        if run.info.status in ENDED:
             yield history.end_event(facts, run.info.status, run.info.end_time or 0, last)
 
     def _series(self, asked: Any, run: Any) -> list[history.Series]:  # noqa: ANN401  # MLflow is not typed
@@ -151,7 +151,7 @@ class MLflowAdapter:
     def _facts(self, run: Any, series: list[history.Series]) -> RunFacts:  # noqa: ANN401  # the same
         tags = {k.removeprefix(told.OURS): v for k, v in run.data.tags.items() if k.startswith(told.OURS)}
         try:
-            return RunFacts.from_tags({"run_id": run.info.run_id, "began": _began(run, series)} | tags)
+            return RunFacts.from_tags({"run_id": run.info.run_id, "began": began_at(run, series)} | tags)
         except ValueError as error:
             reason = f"one of its rldk.* tags was edited: {error}"
             raise self._error(reason, "correct the tag", _UnreadableRunError) from error
@@ -224,20 +224,20 @@ class MLflowAdapter:
         return kind(client.without_secrets(self._source), client.without_secrets(reason), remedy)
 
 
-def _is_raw(run: Any, series: list[history.Series]) -> bool:  # noqa: ANN401  # mlflow.entities.Run is not typed
+def logged_by_others(run: Any, series: list[history.Series]) -> bool:  # noqa: ANN401  # mlflow.entities.Run is not typed
     """Whether RLDK did not record the run; it may have copied it."""
     is_ours = "rldk.run_id" in run.data.tags or not all(each.is_raw for each in series)
     return not is_ours or run.data.tags.get(told.RAW) == "true"
 
 
-def _began(run: Any, series: list[history.Series]) -> str:  # noqa: ANN401  # the same
+def began_at(run: Any, series: list[history.Series]) -> str:  # noqa: ANN401  # the same
     """A time before every point, for a run that does not tell RLDK's: one may be logged with any time."""
     first = history.first_timestamp(series)
     started = run.info.start_time or 0
     return str((started if first is None else min(started, first - 1)) / 1000)
 
 
-def _telling(first: Event, run: Any, project: str, *, is_raw: bool) -> Event:  # noqa: ANN401  # the same
+def telling(first: Event, run: Any, project: str, *, is_raw: bool) -> Event:  # noqa: ANN401  # the same
     """Add what MLflow shows of the run to the event that begins it."""
     tags = run.data.tags
     shown: dict[str, Any] = {
@@ -252,7 +252,8 @@ def _telling(first: Event, run: Any, project: str, *, is_raw: bool) -> Event:  #
     return msgspec.structs.replace(first, model_info=known)
 
 
-def _unpacked(top: Path) -> Iterator[Path]:
+def unpacked(top: Path) -> Iterator[Path]:
+    """Give a run's top-level artifacts as a sink takes them: what lies in RLDK's own folder, one by one."""
     for path in top.iterdir():
         if path.name == told.FOLDER and path.is_dir():
             yield from path.iterdir()  # a sink puts them there again

@@ -45,7 +45,10 @@ class TRLAdapter:
 
     def can_handle(self) -> bool:
         """Whether the source is a file with events, or named like one, or a folder with such files."""
-        return bool(self._paths()) and (self.source.is_dir() or _is_ours(self.source))
+        try:
+            return bool(self._paths()) and (self.source.is_dir() or _is_ours(self.source))
+        except (OSError, ValueError):  # a name that is too long, or not a name at all
+            return False
 
     def runs(self) -> list[str]:
         """Name each file.

@@ -1,0 +1,517 @@
+"""How are MLflow runs read from folders, without MLflow: its file store, and mlflow-export-import."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
+
+import msgspec
+
+from rldk.bridge import RunFacts
+from rldk.errors import SourceError
+from rldk_mlflow import history, told
+from rldk_mlflow.adapter import ENDED, began_at, logged_by_others, telling, unpacked
+from rldk_mlflow.names import unescape
+from rldk_mlflow.points import NONFINITE_COUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rldk.event import Event
+
+_EXPORT: Final = "run.json"
+_META: Final = "meta.yaml"
+_TRASH: Final = ".trash"
+_STATUS: Final = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}
+"""https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/protos/service.proto, RunStatus"""
+
+_DEEPEST: Final = 3  # mlflow-export-import's `export-all`: experiments/<id>/<run id>
+_MOST_FOLDERS: Final = 100_000
+_MOST_JUDGED: Final = 1000
+_MOST_FILES: Final = 100_000
+_LONGEST_LINE: Final = 4096
+_LONGEST_TEXT: Final = 2**20
+_LONGEST_EXPORT: Final = 512 * 2**20
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class Point(NamedTuple):
+    """One value of a metric, as MLflow's client gives it."""
+
+    timestamp: int
+    step: int
+    value: float
+
+
+class _Info(NamedTuple):
+    run_id: str
+    status: str
+    start_time: int | None
+    end_time: int | None
+    lifecycle_stage: str
+
+
+class _Data(NamedTuple):
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+class _Run(NamedTuple):
+    """What a folder tells of a run, as MLflow's client gives it."""
+
+    info: _Info
+    data: _Data
+
+
+class _Folder(Protocol):
+    """The folder of one run."""
+
+    path: Path
+    problems: list[str]
+
+    def info(self) -> _Info: ...
+    def run(self) -> _Run: ...
+    def project(self) -> str: ...
+    def histories(self) -> Iterator[tuple[str, list[Point]]]: ...
+
+
+class MLflowFolderAdapter:
+    """A reader of MLflow runs that are folders: `mlruns`, one experiment or run of it, or an export.
+
+    MLflow need not be installed. Nothing outside of a run's folder is read: links that lead there are
+    refused. A metric's repeated lines are one point: a file store appends what is delivered again.
+    """
+
+    name: ClassVar[str] = "mlflow_folder"
+
+    def __init__(self, source: str) -> None:
+        self._source = str(source)
+        self.problems: list[str] = []
+
+    def can_handle(self) -> bool:
+        """Whether the source is a folder with a run that MLflow or mlflow-export-import wrote."""
+        try:
+            top = _top(self._source)
+            return top.is_dir() and next(_Search(_MOST_JUDGED).runs(top), None) is not None
+        except (OSError, ValueError):
+            return False
+
+    def runs(self) -> list[str]:
+        """Name the folder of each run that is not deleted, in the order in which they began.
+
+        Raises:
+            SourceError: The folder cannot be read, or holds no run.
+        """
+        return [str(folder.path) for folder in self._folders()]
+
+    def events(self, *, repeats: bool = False) -> Iterator[Event]:
+        """Read everything in the order of its time, run by run: RLDK's events, and what others logged.
+
+        A run's histories are held in memory until its last event is read.
+
+        Args:
+            repeats: Makes no difference: a value that was written twice at one moment is given once.
+
+        Raises:
+            SourceError: The folder cannot be read, or none of its runs holds a metric.
+        """
+        del repeats
+        self.problems.clear()
+        is_empty = True
+        for folder in self._folders():
+            try:
+                for event in self._events_of(folder):
+                    is_empty = False
+                    yield event
+            except SourceError as error:
+                self.problems.append(str(error))
+        if is_empty:
+            raise self._error("; ".join(self.problems), "give a run in which something was logged")
+
+    def files(self, into: Path) -> list[Path]:
+        """Give the run's artifacts, where they are.
+
+        Raises:
+            SourceError: They cannot be read, lead out of the run's folder, or are those of several runs.
+        """
+        del into
+        folders = self._folders()
+        if len(folders) > 1:
+            raise self._error(f"it holds {len(folders)} runs", f"give one of them, such as {folders[0].path}")
+        top = folders[0].path / "artifacts"
+        if not top.is_dir():
+            return []
+        for path in _walked(top):
+            if not _is_inside(path, top):
+                reason = f"the artifact {path.relative_to(top)} is a link that leads out of the folder"
+                raise self._error(reason, "remove the link")
+        return sorted(unpacked(top))
+
+    def _folders(self) -> list[_Folder]:
+        search = _Search(_MOST_FOLDERS)
+        try:
+            top = _top(self._source)
+            found = list(search.runs(top))
+            active = [each for each in found if each.info().lifecycle_stage != "deleted" or each.path == top]
+        except (OSError, ValueError) as error:
+            raise self._error(str(error), "check the path and its permissions") from error
+        if not active:
+            reason = "all its runs are deleted" if found else "it holds no MLflow run"
+            raise self._error(reason, "give an mlruns folder, or one of its experiments or runs")
+        self.problems += search.problems
+        return sorted(active, key=_start)
+
+    def _events_of(self, folder: _Folder) -> Iterator[Event]:
+        try:
+            run, series = folder.run(), self._series(folder)
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._error(f"{folder.path}: {error}", "copy or export the run again") from error
+        facts = self._facts(folder, run, series)
+        events = history.events(series, facts, self._note(folder))
+        first = telling(next(events), run, folder.project(), is_raw=logged_by_others(run, series))
+        last = first
+        yield first
+        for last in events:  # the last one is meant
+            yield last
+        if run.info.status in ENDED:
+            yield history.end_event(facts, run.info.status, run.info.end_time or 0, last)
+
+    def _series(self, folder: _Folder) -> list[history.Series]:
+        told_of = ((key, points) for key, points in folder.histories() if unescape(key) != NONFINITE_COUNT)
+        series = [history.Series.of(key, points) for key, points in told_of if points]
+        self.problems += folder.problems
+        if not series:
+            raise SourceError(str(folder.path), "the run holds no metrics", "give another run")
+        return series
+
+    def _facts(self, folder: _Folder, run: _Run, series: list[history.Series]) -> RunFacts:
+        tags = {k.removeprefix(told.OURS): v for k, v in run.data.tags.items() if k.startswith(told.OURS)}
+        try:
+            return RunFacts.from_tags({"run_id": run.info.run_id, "began": began_at(run, series)} | tags)
+        except ValueError as error:
+            reason = f"one of its rldk.* tags was edited: {error}"
+            raise SourceError(str(folder.path), reason, "correct the tag") from error
+
+    def _note(self, folder: _Folder) -> Callable[[str], None]:
+        return lambda sentence: self.problems.append(f"{folder.path}: {sentence}")
+
+    def _error(self, reason: str, remedy: str) -> SourceError:
+        return SourceError(self._source, reason, remedy)
+
+
+def _top(source: str) -> Path:
+    path = Path(source)
+    return path.parent if path.name in {_EXPORT, _META} and path.is_file() else path
+
+
+class _Search:
+    """A search for runs in a folder, which follows no links and looks no further than MLflow nests.
+
+    Args:
+        most: How many files and folders are looked at.
+
+    Attributes:
+        problems: What could not be looked at.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self.problems: list[str] = []
+
+    def runs(self, folder: Path, depth: int = 0) -> Iterator[_Folder]:
+        found = _run_in(folder)
+        if found is not None:
+            yield found
+        elif depth <= _DEEPEST:
+            for path in self._folders_in(folder, depth):
+                yield from self.runs(path, depth + 1)
+
+    def _folders_in(self, folder: Path, depth: int) -> list[Path]:
+        try:
+            inner = sorted(islice(folder.iterdir(), self._left))
+            folders = [path for path in inner if path.is_dir() and not path.is_symlink()]
+        except OSError as error:
+            if not depth:
+                raise
+            self.problems.append(f"{folder}: passed over, for it cannot be read: {error}")
+            return []
+        self._left -= len(inner)
+        return [path for path in folders if path.name != _TRASH]
+
+
+def _run_in(folder: Path) -> _Folder | None:
+    meta = folder / _META
+    if meta.is_file():
+        told_of = _yaml(meta)
+        return _StoredRun(folder) if told_of.get("run_id") or told_of.get("run_uuid") else None
+    return _ExportedRun(folder) if _is_export(folder / _EXPORT) else None
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file begins as mlflow-export-import's `run.json` does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_LONGEST_LINE)
+    return head.lstrip()[:1] == b"{" and (b'"mlflow"' in head or b'"system"' in head)
+
+
+def _start(folder: _Folder) -> tuple[int, str]:
+    return folder.info().start_time or 0, str(folder.path)
+
+
+class _StoredRun:
+    """A run's folder in MLflow's file store.
+
+    See https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/store/tracking/file_store.py.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[str] = []
+
+    def info(self) -> _Info:
+        meta = _yaml(self.path / _META)
+        return _info(meta, self.path.name)
+
+    def run(self) -> _Run:
+        name = _yaml(self.path / _META).get("run_name", "")
+        tags = ({"mlflow.runName": name} if name else {}) | self._texts("tags")
+        return _Run(self.info(), _Data(self._texts("params"), tags))
+
+    def project(self) -> str:
+        meta = self.path.parent / _META
+        return _yaml(meta).get("name", "") if meta.is_file() else ""
+
+    def histories(self) -> Iterator[tuple[str, list[Point]]]:
+        for key, path in self._files("metrics"):
+            points, bad = _points(path)
+            if bad:
+                what = f"{len(bad)} lines are no points and were skipped, the first is line {bad[0]}"
+                self.problems.append(f"{path}: {what}")
+            yield key, points
+
+    def _texts(self, kind: str) -> dict[str, str]:
+        return {key: _text(path) for key, path in self._files(kind)}
+
+    def _files(self, kind: str) -> Iterator[tuple[str, Path]]:
+        """Give the files of a kind by the names that their paths are; links that lead out are refused."""
+        top = self.path / kind
+        files = [path for path in islice(_walked(top), _MOST_FILES + 1) if path.is_file()]
+        if len(files) > _MOST_FILES:
+            raise ValueError(f"it holds more than {_MOST_FILES:,} {kind}")
+        for path in sorted(files):
+            if _is_inside(path, top):
+                yield path.relative_to(top).as_posix(), path
+            else:
+                self.problems.append(f"{path}: a link that leads out of the run's folder is refused")
+
+
+class _Exported(msgspec.Struct):
+    """What mlflow-export-import writes of a run."""
+
+    info: dict[str, Any]
+    params: dict[str, Any] = {}
+    metrics: dict[str, list[_ExportedPoint]] = {}
+    tags: dict[str, Any] = {}
+
+
+class _ExportedPoint(msgspec.Struct):
+    value: Any
+    timestamp: float
+    step: float = 0
+
+
+class _Export(msgspec.Struct):
+    mlflow: _Exported
+
+
+_decoder: Final = msgspec.json.Decoder(_Export)
+_PEEK: Final = re.compile(
+    rb'"(run_id|run_uuid|status|start_time|end_time|lifecycle_stage)":\s*("[^"]{0,300}"|-?[\d.]{1,30})'
+)
+_BARE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?(?:NaN|Infinity)\b')
+
+
+class _ExportedRun:
+    """A run's folder as mlflow-export-import writes it: https://github.com/mlflow/mlflow-export-import."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[str] = []
+        self._held: _Exported | None = None
+
+    def info(self) -> _Info:
+        """Look at the beginning of the export: it tells of the run before it gives its metrics."""
+        with (self.path / _EXPORT).open("rb") as file:
+            head = file.read(_LONGEST_TEXT)
+        found = reversed(_PEEK.findall(head))  # the first ones are the run's own
+        told_of = {key.decode(): _scalar(value.decode("utf-8", "replace")) for key, value in found}
+        return _info(told_of, self.path.name)
+
+    def run(self) -> _Run:
+        read = self._read()
+        info = {key: str(value) for key, value in read.info.items() if value is not None}
+        known = _info(info, self.path.name)
+        name = {"mlflow.runName": info["run_name"]} if "run_name" in info else {}
+        return _Run(known, _Data(_as_texts(read.params), name | _as_texts(read.tags)))
+
+    def project(self) -> str:
+        """The experiment's name, where the export is one of a whole experiment."""
+        path = self.path.parent / "experiment.json"
+        try:
+            told_of: Any = json.loads(_text(path)) if path.is_file() else {}
+        except (ValueError, RecursionError, OSError):
+            return ""
+        for key in ("mlflow", "experiment", "name"):
+            told_of = told_of.get(key) if isinstance(told_of, dict) else None
+        return told_of if isinstance(told_of, str) else ""
+
+    def histories(self) -> Iterator[tuple[str, list[Point]]]:
+        for key, found in sorted(self._read().metrics.items()):
+            points = [point for each in found if (point := _exported(each)) is not None]
+            if len(points) < len(found):
+                what = f"{len(found) - len(points)} points of {key} are none and were skipped"
+                self.problems.append(f"{self.path}: {what}")
+            yield key, points
+        self._held = None
+
+    def _read(self) -> _Exported:
+        if self._held is None:
+            path = self.path / _EXPORT
+            if path.stat().st_size > _LONGEST_EXPORT:
+                raise ValueError(f"{_EXPORT} is larger than {_LONGEST_EXPORT >> 20} MiB")
+            text = path.read_bytes()
+            try:
+                self._held = _decoder.decode(text).mlflow
+            except msgspec.ValidationError:
+                raise
+            except msgspec.DecodeError:
+                # Python's own json writes NaN and Infinity bare, which no JSON reader but itself accepts.
+                self._held = _decoder.decode(_BARE.sub(_quoted, text)).mlflow
+        return self._held
+
+
+def _info(told_of: Mapping[str, str], name: str) -> _Info:
+    status = told_of.get("status", "")
+    return _Info(
+        run_id=told_of.get("run_id") or told_of.get("run_uuid") or name,
+        status=_STATUS.get(status, status),
+        start_time=_whole(told_of.get("start_time")),
+        end_time=_whole(told_of.get("end_time")),
+        lifecycle_stage=told_of.get("lifecycle_stage", "active"),
+    )
+
+
+def _quoted(match: re.Match[bytes]) -> bytes:
+    return match[0] if match[0].startswith(b'"') else b'"' + match[0] + b'"'
+
+
+def _exported(found: _ExportedPoint) -> Point | None:
+    try:
+        return _point(found.timestamp, found.step, float(found.value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _points(path: Path) -> tuple[list[Point], list[int]]:
+    """Read a metric's file: `timestamp value step`, and the numbers of the lines that are no points."""
+    points: list[Point] = []
+    bad: list[int] = []
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(_LONGEST_LINE):
+            number += 1
+            try:
+                points.append(_line(line))
+            except (ValueError, OverflowError):
+                bad.append(number) if len(bad) < _MOST_FILES else None
+    return points, bad
+
+
+def _line(line: bytes) -> Point:
+    # Old stores left out the step, new ones add the data set behind it:
+    # https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/store/tracking/file_store.py#L911
+    parts = line.decode("ascii").split()
+    if len(parts) not in {2, 3, 5} or not line.endswith(b"\n"):
+        raise ValueError("it is no point")
+    return _point(float(parts[0]), float(parts[2]) if len(parts) > 2 else 0.0, float(parts[1]))  # noqa: PLR2004
+
+
+def _point(timestamp: float, step: float, value: float) -> Point:
+    point = Point(int(timestamp), int(step), value)
+    if point.timestamp not in _INT64 or point.step not in _INT64:
+        raise ValueError("it is beyond 64 bits")
+    return point
+
+
+_LINE: Final = re.compile(r"(\w+):(?: (.*))?")
+
+
+def _yaml(path: Path) -> dict[str, str]:
+    """Read the flat YAML that MLflow writes: names and scalars, of which long ones are wrapped."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in _text(path).splitlines():
+        if (told_of := _LINE.fullmatch(line)) is not None:
+            name = told_of[1]
+            found[name] = told_of[2] or ""
+        elif name and line.startswith(" "):
+            joint = "" if found[name].endswith("\\") else " "
+            found[name] = found[name].removesuffix("\\") + joint + line.strip().removeprefix("\\")
+    return {name: _scalar(text) for name, text in found.items()}
+
+
+def _scalar(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1].replace("''", "'")
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return _unescaped(text)
+    return "" if text == "null" else text
+
+
+def _unescaped(text: str) -> str:
+    """Undo YAML's escapes: those of JSON, and single bytes."""
+    try:
+        return str(json.loads(re.sub(r"\\x([0-9A-Fa-f]{2})", r"\\u00\1", text)))
+    except ValueError:
+        return text[1:-1]
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_LONGEST_TEXT).decode("utf-8", "replace")
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        return None
+    return int(number) if math.isfinite(number) and int(number) in _INT64 else None
+
+
+def _as_texts(told_of: dict[str, Any]) -> dict[str, str]:
+    return {key: value if isinstance(value, str) else str(value) for key, value in told_of.items()}
+
+
+def _walked(top: Path) -> Iterator[Path]:
+    """Everything in a folder, at any depth; links are given, and not followed."""
+    for folder, folders, files in os.walk(top):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        yield from (Path(folder, name) for name in (*files, *links))
+
+
+def _is_inside(path: Path, top: Path) -> bool:
+    return path.resolve().is_relative_to(top.resolve())
+
+
+if TYPE_CHECKING:
+    from rldk.bridge import Adapter
+
+    _conforms: type[Adapter] = MLflowFolderAdapter
