@@ -122,7 +122,8 @@ class Delivery:
     def wake(self, newest_seq: int) -> None:
         """Say that the journal has grown up to this event."""
         self._newest_seq = newest_seq
-        self._wake.set()
+        if not self._wake.is_set():  # it costs the training's thread less than to set it again
+            self._wake.set()
 
     def finish(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
         """Say that the journal is complete: deliver the rest, upload the files, end the tracker run."""

@@ -70,7 +70,7 @@ def another(name: str) -> str:
 def safe_name(run_id: str) -> str:
     """Make an id usable as a file name on every system; different ids stay different."""
     safe = _UNSAFE.sub("_", run_id)[:_MAX_LENGTH]
-    if safe == run_id and safe.strip("."):
+    if safe == run_id and safe and not safe.startswith("."):
         return safe
     mark = f"-{hashlib.sha256(run_id.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return (safe.lstrip(".") or "run")[: _MAX_LENGTH - len(mark)] + mark

@@ -258,12 +258,33 @@ def is_being_written(path: Path) -> bool:
 def last_event(path: Path) -> Event | None:
     """Find the last event of a journal, searching from its end."""
     with path.open("rb") as file:
-        for start in range(_tail_start(file), -_TAIL_STEP, -_TAIL_STEP):
-            offset = _line_start(file, max(start, 0))
-            events = [e.event for e in read(path, offset) if e.event is not None]
-            if events:
-                return events[-1]
-    return None
+        lines = _lines_backwards(file)
+        next(lines)  # what follows the last newline is no whole line
+        events = (_entry(line, 0).event for line in lines if line)
+        return next((event for event in events if event is not None), None)
+
+
+def _lines_backwards(file: BinaryIO) -> Iterator[bytes]:
+    """Read lines from the end on, each byte once; one that is longer than 64 MiB comes empty."""
+    pos = file.seek(0, os.SEEK_END)
+    pieces: list[bytes] = []  # of the line that is being gathered, its end first
+    size = 0
+    while pos > 0:
+        start = max(pos - _TAIL_STEP, 0)
+        file.seek(start)
+        for number, part in enumerate(reversed(file.read(pos - start).split(b"\n"))):
+            if number:  # a newline stands before what was gathered
+                yield _joined(pieces, size)
+                pieces, size = [], 0
+            size += len(part)
+            if size <= MAX_LINE_BYTES:
+                pieces.append(part)
+        pos = start
+    yield _joined(pieces, size)
+
+
+def _joined(pieces: list[bytes], size: int) -> bytes:
+    return b"".join(reversed(pieces)) if size <= MAX_LINE_BYTES else b""
 
 
 def _entry(line: bytes, end: int) -> Entry:
@@ -278,17 +299,6 @@ def _skip_line(file: BinaryIO) -> bool:
         if rest.endswith(b"\n"):
             return True
     return False
-
-
-def _tail_start(file: BinaryIO) -> int:
-    return file.seek(0, os.SEEK_END) - _TAIL_STEP
-
-
-def _line_start(file: BinaryIO, offset: int) -> int:
-    file.seek(max(offset - 1, 0))
-    if offset:
-        file.readline(MAX_LINE_BYTES)
-    return file.tell()
 
 
 def _open_locked(path: Path) -> BinaryIO:

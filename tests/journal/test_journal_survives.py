@@ -195,3 +195,16 @@ for seq in range(10**6):
         process.send_signal(signal.SIGKILL)
     entries = list(journal.read(path))
     assert [entry.event.seq for entry in entries if entry.event] == list(range(len(entries)))
+
+
+def test_the_last_event_is_found_behind_any_others(path, make_event):
+    """Whatever the lengths of the lines are: each byte is read once."""
+    sizes = [10, 70_000, 65_536, 3, 200_000, 65_535]
+    events = [make_event(seq=i, notes=["x" * size]) for i, size in enumerate(sizes)]
+    for count in range(1, len(events) + 1):
+        path.unlink(missing_ok=True)
+        write(path, events[:count])
+        assert journal.last_event(path) == events[count - 1]
+        with path.open("ab") as file:
+            file.write(b"garbage\n\n" + b'{"v":1,"torn')
+        assert journal.last_event(path) == events[count - 1]
