@@ -1,0 +1,84 @@
+"""Whatever becomes of wandb-core, the training process ends in time and no event is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults._child import Child
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("wandb_offline")]
+
+
+@pytest.fixture
+def child(tmp_path):
+    """A process that records to a W&B run of its own, offline."""
+    with Child(tmp_path / "rldk", "wandb") as child:
+        yield child
+
+
+def test_wandb_core_killed_in_mid_run(child, made_whole):
+    """The run is opened anew, and what the dead one had not written is sent again."""
+    child.log(50)
+    child.arrive()
+    child.core().kill()
+    child.log(50)
+    child.arrive()
+    report = child.end()
+    made_whole(child)
+    assert (report.delivered, report.waiting, report.is_closed) == (102, 0, True)
+
+
+def test_wandb_core_killed_at_the_end(child, made_whole):
+    """The same when the run is about to be closed."""
+    child.log(50)
+    child.arrive()
+    child.core().kill()
+    report = child.end()
+    made_whole(child)
+    assert (report.waiting, report.is_closed) == (0, True)
+
+
+def test_wandb_core_killed_again_and_again(child, made_whole):
+    """Each time it goes on where it was."""
+    for _ in range(3):
+        child.log(30)
+        child.arrive()
+        child.core().kill()
+    child.log(30)
+    child.arrive()
+    report = child.end()
+    made_whole(child)
+    assert (report.delivered, report.waiting, report.is_closed) == (122, 0, True)
+
+
+STOPPED = "wandb waits at exit, for ever, for a wandb-core that takes nothing"
+
+
+@pytest.mark.xfail(reason=STOPPED)
+@pytest.mark.parametrize("more", [0, 1000])
+def test_wandb_core_stopped(child, made_whole, more):
+    """A wandb-core that takes nothing, while rows are sent or when the run is closed, costs the deadline."""
+    child.log(10)
+    child.arrive()
+    core = child.core()
+    core.suspend()
+    try:
+        child.log(more)
+        child.end(patience_s=5)
+    finally:
+        core.kill()
+    made_whole(child)
+
+
+@pytest.mark.parametrize("more", [0, 1000])
+def test_wandb_core_stopped_and_gone_on(child, made_whole, more):
+    """What it takes late is there once."""
+    child.log(10)
+    child.arrive()
+    core = child.core()
+    core.suspend()
+    child.log(more)
+    child.begin_to_end()
+    core.resume()
+    child.ended()
+    made_whole(child)
