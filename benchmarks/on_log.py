@@ -270,7 +270,7 @@ def _notes(plan: _Plan) -> str:
   what the slowest logs of all contenders are made of.
 - The goals compare all logs of all rounds; the second table tells how the ratio varied.
 - Why the ratio to the floor is above its goal at 20 metrics: after 20 ms of pause everything comes from cold
-  caches, the floor too, so that the ratio tells how much code a log touches and not how long it computes. Back
-  to back the same log takes 14 us, and the floor 3 us.
+  caches, the floor too, so that the ratio tells how much code a log touches and not how long it computes.
+  Back to back the same log takes 14 us, and the floor 3 us.
 - Why the p99 of 200 metrics can miss its goal: a log that meets a delivery thread in the middle of a request
-  waits for the interpreter, up to 5 ms (`sys.getswitchinterval`), which is the process's and not ours to change."""
+  waits for the interpreter, up to 5 ms (`sys.getswitchinterval`), which is not ours to change."""
