@@ -31,6 +31,7 @@ _T = TypeVar("_T")
 _MOST_REASONS: Final = 20
 _LONGEST_REQUESTED_PAUSE_S: Final = 900.0
 _GLANCE_S: Final = 0.05
+_GRACE_S: Final = 0.25
 
 
 class _AbandonedError(Exception):
@@ -174,6 +175,7 @@ class Delivery:
     def _work(self) -> None:
         try:
             self._insist("take over", self._file.take)
+            self._cursor = self._file.load() or self._cursor  # whoever was at it before has moved it
             self._deliver_and_close()
         except SinkRejectedError as error:
             self._note(str(error))
@@ -274,7 +276,7 @@ class Delivery:
                 result = action()
             except (SinkRejectedError, SinkClosedError, SinkLostError):
                 raise
-            except Exception as error:  # noqa: BLE001  # the boundary: whatever a tracker does stays here
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a tracker does stays here
                 self._failed(what, error)
                 self._pause(max(next(pauses), _requested_pause(error)))
             else:
@@ -282,7 +284,7 @@ class Delivery:
                 return result
         raise _AbandonedError
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def _failed(self, what: str, error: BaseException) -> None:
         self._failures += 1
         reason = redact_text(f"{what} failed: {type(error).__name__}: {error}")
         self._note(reason)
@@ -354,6 +356,9 @@ def finish_all(
     finally:  # Ctrl-C ends the waiting, too, and goes on from here
         for delivery in running:
             delivery.abandon()
+        for delivery in running:
+            # A thread that is inside native code when the interpreter ends can abort the process
+            delivery.join(_GRACE_S)
             _say_what_waits(delivery)
     return [delivery.report() for delivery in running]
 
@@ -370,7 +375,7 @@ def _just_before(time_: float) -> float:
     return time_ - 0.0005  # events' times are whole milliseconds
 
 
-def _requested_pause(error: Exception) -> float:
+def _requested_pause(error: BaseException) -> float:
     asked = error.retry_after_s if isinstance(error, SinkBusyError) else 0.0
     return min(asked, _LONGEST_REQUESTED_PAUSE_S)
 

@@ -194,6 +194,9 @@ def is_final(error: Any) -> bool:  # noqa: ANN401  # MlflowException is not type
     """Whether MLflow would refuse the same request again."""
     if type(error.__cause__).__module__.startswith("sqlalchemy"):
         return False  # MLflow calls most trouble with its database, a lost connection too, BAD_REQUEST
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, library().exceptions.MlflowException) and not is_final(cause):
+        return False  # MLflow calls an experiment unknown that it could not look up
     if error.error_code == "RESOURCE_ALREADY_EXISTS":
         return False  # somebody has made it meanwhile: another try finds it
     status = error.get_http_status_code()

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _GLANCE_S: Final = 0.01
 
 
+class AbortedError(Exception):
+    """The process aborted where it should have ended."""
+
+
 class Child:
     """A process that records, and does nothing unless it is told to; see `_life.py`.
 
@@ -60,6 +64,7 @@ class Child:
         self.reports: list[SimpleNamespace] = []
         self.end_s = 0.0
         self._last_told = 0.0
+        self._is_aborted = False
         self._errors = folder.parent / "stderr.txt"
         with self._errors.open("ab") as errors:
             self.process = subprocess.Popen(
@@ -146,6 +151,8 @@ class Child:
     def ended(self, patience_s: float = 15.0) -> SimpleNamespace:
         """Wait until the process has ended; give its first tracker's report."""
         code = self.gone(patience_s)
+        if code == -signal.SIGABRT and not self._is_aborted:
+            raise AbortedError(self.read_errors())
         if code or not self.reports:
             raise RuntimeError(code, self.read_errors())
         return self.reports[0]
@@ -160,6 +167,7 @@ class Child:
         try:
             return self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
+            self._is_aborted = True
             self.process.send_signal(signal.SIGABRT)  # it tells where it hangs
             return self.process.wait()
 

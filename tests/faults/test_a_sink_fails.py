@@ -130,14 +130,12 @@ def test_a_sink_that_calls_exit(lived, call):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.xfail(reason="sys.exit in a sink ends its delivery, and no reason is given")
 def test_a_sink_that_calls_exit_is_told(lived, call):
     """The report says why the delivery has stopped, or it has gone on."""
     report = lived(FaultySink(call, SystemExit(3), times=1))
     assert report.is_closed or report.reasons
 
 
-@pytest.mark.xfail(reason="the cursor is read before the lock is taken")
 def test_a_delivery_that_waits_for_another_goes_on_where_that_one_got_to(tmp_path):
     """What an abandoned delivery still hands over is not sent again by the next one."""
     late, next_one = MemorySink(), MemorySink()

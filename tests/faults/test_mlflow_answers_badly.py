@@ -132,7 +132,6 @@ def test_a_lost_answer_to_the_creation_makes_no_second_run(life, proxy, made_who
     assert len(client.search_runs([experiment])) == 1
 
 
-@pytest.mark.xfail(reason="MLflow calls any failure to look the experiment up an unknown experiment")
 def test_at_init_for_a_while_with_an_experiment_id(life, proxy, monkeypatch):
     """An outage is no refusal, however the experiment is configured."""
     import mlflow

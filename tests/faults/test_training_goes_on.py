@@ -125,7 +125,6 @@ class Broken(MemorySink):
         return super().create(target)
 
 
-@pytest.mark.xfail(reason="nothing is recorded where a sink fails on the training thread")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("call", ["attach", "create"])
 def test_a_sink_fails_at_init(make_trainer, tmp_path, monkeypatch, caplog, call):  # noqa: F811

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults._child import Child
+from tests.faults._child import AbortedError, Child
 from tests.faults._life import DEADLINE_S, RUN_ID, SLACK_S
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("impatient")]
@@ -53,6 +53,8 @@ def rows_once(backend):
     return len(times) == len(set(times))
 
 
+# Rarely: Python ends a daemon thread that is inside pydantic's Rust, which aborts the process.
+@pytest.mark.xfail(raises=AbortedError, strict=False)
 @pytest.mark.parametrize("fault", [*STATUSES, "down", "hang"])
 def test_wandb_at_init(child, wandb_backend, made_whole, fault):
     """The run is not opened; all waits."""

@@ -18,6 +18,7 @@ class CountsErrors(Protocol):
     errors: int
 
 
+_T = TypeVar("_T")
 _Hook = TypeVar("_Hook", bound="Callable[..., None]")
 
 
@@ -34,3 +35,12 @@ def guarded(hook: _Hook) -> _Hook:
             _logger.log(level, "RLDK failed in %s; training goes on", hook.__name__, exc_info=True)
 
     return cast("_Hook", safe)
+
+
+def tried(what: str, action: Callable[[], _T]) -> _T | None:
+    """Do what a tracker's bridge offers; None, and a line in the log, where it fails: the rest goes on."""
+    try:
+        return action()
+    except Exception:
+        _logger.exception("RLDK failed to %s; it goes on without", what)
+        return None

@@ -16,7 +16,7 @@ from rldk.event import as_float
 from rldk.health import checkpoints, thresholds
 from rldk.health.resources import Sampler
 from rldk.integrations.trl import run as run_facts
-from rldk.integrations.trl.boundary import guarded
+from rldk.integrations.trl.boundary import guarded, tried
 from rldk.integrations.trl.ending import ProcessEnd
 from rldk.integrations.trl.measures import GradientNorm
 from rldk.integrations.trl.tokens import TokenCounter
@@ -250,7 +250,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def _sinks(self, attached: Mapping[str, Sink], journal: Path) -> list[Sink]:
         if self._trackers == "auto":
             return list(attached.values())
-        return [attached.get(name) or _own_sink(name, journal) for name in self._trackers]
+        sinks = (attached.get(name) or _own_sink(name, journal) for name in self._trackers)
+        return [sink for sink in sinks if sink is not None]
 
     def _start_sampler(self, recorder: Recorder) -> None:
         if self._monitors:
@@ -327,10 +328,11 @@ def _journal_of(
         return other, opened(other.run_id)
 
 
-def _own_sink(name: str, journal: Path) -> Sink:
+def _own_sink(name: str, journal: Path) -> Sink | None:
     """A sink on a run of its own: the one that the journal went into before, where there is one."""
     saved = CursorFile(journal, name).load()
-    return bridge.sink(name).create(saved.target if saved else Target())
+    target = saved.target if saved else Target()
+    return tried(f"prepare a run of {name}", lambda: bridge.sink(name).create(target))
 
 
 def _emit_sample(recorder: Recorder, step: int, sample: dict[str, int | float]) -> None:

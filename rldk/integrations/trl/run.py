@@ -12,6 +12,7 @@ import msgspec
 from rldk import bridge, identity
 from rldk.errors import RLDKError
 from rldk.identity import Identity
+from rldk.integrations.trl.boundary import tried
 from rldk.normalize import derived, units
 from rldk.recorder import Run
 from rldk.redact import redact
@@ -60,7 +61,8 @@ def settle(
         given: The id that the user gave.
         resumed: The run that is resumed, where the checkpoint does not tell.
     """
-    attached = {name: sink for name, cls in bridge.sinks().items() if (sink := cls.attach())}
+    found = {name: tried(f"look for a run of {name}", cls.attach) for name, cls in bridge.sinks().items()}
+    attached = {name: sink for name, sink in found.items() if sink is not None}
     ids = {name: sink.tracker_run_id for name, sink in attached.items() if sink.tracker_run_id}
     return identity.settle(given, ids, recalled(state).get("run_id") or resumed, run_name(args)), attached
 
