@@ -54,11 +54,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         run_id: The tracker's own id of the run to go on with.
         source: Where that run is: the `source` of an earlier `Home` of it.
         project: Where a new run goes: an experiment in MLflow, a project in W&B.
+        patience_s: How long the tracker may take to end the run, in seconds.
     """
 
     run_id: str | None = None
     source: str | None = None
     project: str | None = None
+    patience_s: float | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

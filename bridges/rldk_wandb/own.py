@@ -43,7 +43,7 @@ def start(run: Event, target: Target) -> wandb.Run:
     _await_predecessor(options)
     settings = wandb.Settings(
         init_timeout=PATIENCE_S,
-        finish_timeout=PATIENCE_S,
+        finish_timeout=min(PATIENCE_S, target.patience_s or PATIENCE_S),  # wandb waits so long at exit, too
         finish_timeout_raises=True,
         console="off",  # what the script prints is not ours to keep
         silent=True,

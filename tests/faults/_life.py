@@ -137,7 +137,9 @@ def own_sinks(folder: Path, names: Iterable[str]) -> list[Sink]:
     """Sinks on runs of their own, as the callback makes them: those that the journal went into before."""
     path = folder / f"{RUN_ID}{SUFFIX}"
     saved = {name: CursorFile(path, name).load() if path.exists() else None for name in names}
-    return [bridge.sink(name).create(one.target if one else Target()) for name, one in saved.items()]
+    targets = {name: one.target if one else Target() for name, one in saved.items()}
+    hasty = {name: msgspec.structs.replace(where, patience_s=DEADLINE_S) for name, where in targets.items()}
+    return [bridge.sink(name).create(target) for name, target in hasty.items()]
 
 
 def events_of(path: Path) -> Iterator[journal.Event]:

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+
 from rldk import bridge, identity, settings
 from rldk.bridge import Target
 from rldk.cursor import CursorFile
@@ -250,7 +252,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def _sinks(self, attached: Mapping[str, Sink], journal: Path) -> list[Sink]:
         if self._trackers == "auto":
             return list(attached.values())
-        sinks = (attached.get(name) or _own_sink(name, journal) for name in self._trackers)
+        sinks = (attached.get(name) or _own_sink(name, journal, self._settings) for name in self._trackers)
         return [sink for sink in sinks if sink is not None]
 
     def _start_sampler(self, recorder: Recorder) -> None:
@@ -328,10 +330,12 @@ def _journal_of(
         return other, opened(other.run_id)
 
 
-def _own_sink(name: str, journal: Path) -> Sink | None:
+def _own_sink(name: str, journal: Path, settings: Settings) -> Sink | None:
     """A sink on a run of its own: the one that the journal went into before, where there is one."""
     saved = CursorFile(journal, name).load()
-    target = saved.target if saved else Target()
+    target = msgspec.structs.replace(
+        saved.target if saved else Target(), patience_s=settings.close_deadline_s
+    )
     return tried(f"prepare a run of {name}", lambda: bridge.sink(name).create(target))
 
 
