@@ -174,8 +174,7 @@ class Delivery:
 
     def _work(self) -> None:
         try:
-            self._insist("take over", self._file.take)
-            self._cursor = self._file.load() or self._cursor  # whoever was at it before has moved it
+            self._insist("take over", self._take_over)
             self._deliver_and_close()
         except SinkRejectedError as error:
             self._note(str(error))
@@ -186,6 +185,10 @@ class Delivery:
             _logger.debug("%s: given up at the deadline", self._sink.name)
         finally:
             self._file.release()
+
+    def _take_over(self) -> None:
+        self._file.take()
+        self._cursor = self._file.load() or self._cursor  # whoever was at it before has moved it
 
     def _deliver_and_close(self) -> None:
         while not self._is_closed:
