@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -33,6 +33,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
         seq: Its number.
         offset: Where its line begins, in bytes; a hint, for the file may have been cut or replaced.
         base: Time of the last event that the tracker surely held when this delivery began.
+        rejected: How many events up to there the tracker has refused for good.
         closed_at: What `at` was when the tracker run was last closed with all its files.
     """
 
@@ -41,9 +42,10 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     at: float = 0.0
     seq: int = -1
-    offset: int = 0
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
     base: float = 0.0
     closed_at: float = 0.0
+    rejected: int = 0
 
     @property
     def target(self) -> Target:

@@ -160,7 +160,7 @@ class Delivery:
             tracker=self._sink.name,
             home=self._home,
             delivered=self._delivered,
-            rejected=self._rejected,
+            rejected=self._cursor.rejected + self._rejected,
             waiting=max(self._newest_seq - self._cursor.seq, 0),
             is_closed=self._is_closed,
             reasons=tuple(dict.fromkeys(self._reasons)),
@@ -197,7 +197,8 @@ class Delivery:
                 self._move_to(self._insist("look up", partial(self._resumed, home)))
                 self._deliver_all()
                 self._insist("close", self._close_sink)
-                self._move_to(msgspec.structs.replace(self._cursor, closed_at=self._cursor.at))
+                if not self._cursor.rejected:  # else the next call says so again
+                    self._move_to(msgspec.structs.replace(self._cursor, closed_at=self._cursor.at))
                 self._is_closed = True
             except SinkLostError as error:
                 self._failed("connection", error)
@@ -226,7 +227,8 @@ class Delivery:
             self._send(batch.events)
         has_moved, self._offset = batch.end != self._offset, batch.end
         if batch.cursor != self._cursor:
-            self._move_to(batch.cursor)
+            refused, self._rejected = self._cursor.rejected + self._rejected, 0
+            self._move_to(msgspec.structs.replace(batch.cursor, rejected=refused))
         return has_moved
 
     def _next_batch(self) -> _Batch:

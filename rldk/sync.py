@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import shutil
 import tempfile
 import time
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _GLANCE_S: Final = 0.2
-_NOT_TO_BE_SENT: Final = (".cursor", ".lock", ".tmp")
+_SENT_ALONG: Final = (SUFFIX, "_metrics.csv", "_alerts.json", "_final_report.json")
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,12 +46,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         source: Where it was read.
         report: What the tracker got; None where nothing was to be done, or where it failed before.
         error: Why it could not be read or delivered.
+        home: Where the tracker has it, where nothing was to be done.
+        problems: What of the source could not be read, and so was not sent, a sentence each.
     """
 
     run_id: str
     source: str
     report: DeliveryReport | None = None
     error: str = ""
+    home: str = ""
+    problems: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -110,6 +114,7 @@ class _Staged(NamedTuple):
     last: Event
     tracker_runs: dict[str, str]
     is_copy: bool
+    problems: tuple[str, ...] = ()
 
 
 def sync(
@@ -121,6 +126,7 @@ def sync(
     project: str | None = None,
     only: str | None = None,
     follow: bool = False,
+    again: bool = False,
     patience_s: float = 60.0,
     watch: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[Outcome]:
@@ -139,6 +145,7 @@ def sync(
             a project of the name that the run had where it comes from.
         only: Take no runs but those of this project of the source.
         follow: Go on until the run has ended: it is being written.
+        again: Forget what was noted of earlier calls: read the source anew, and ask the tracker what it has.
         patience_s: How long a tracker may fail before the run is left, in seconds.
         watch: Called now and then with how far it is.
 
@@ -155,7 +162,7 @@ def sync(
         raise SettingError("follow", source, f"one run, not {len(runs)}")
     for each in runs:
         one = _One(type(adapter), each, sink_type, settings, project, only, patience_s, watch)
-        yield from one.outcomes(follow=follow)
+        yield from one.outcomes(follow=follow, again=again)
 
 
 def plan(
@@ -203,25 +210,30 @@ class _One:
         self._patience_s = patience_s
         self._watch = watch
 
-    def outcomes(self, *, follow: bool) -> Iterator[Outcome]:
+    def outcomes(self, *, follow: bool, again: bool) -> Iterator[Outcome]:
         """Deliver each run; one that cannot be read stops no other."""
         try:
             if not _is_wanted(self._adapter_type(self._source), self._only):
                 return
-            for staged in _stage(self._adapter_type(self._source), self._source):
+            for staged in _stage(self._adapter_type(self._source), self._source, anew=again):
+                if again:
+                    CursorFile(staged.path, self._sink_type.name).path.unlink(missing_ok=True)
                 yield self._outcome(staged, follow=follow)
+        except SettingError:
+            raise
         except RLDKError as error:
             yield Outcome(run_id="", source=self._source, error=str(error))
 
     def _outcome(self, staged: _Staged, *, follow: bool) -> Outcome:
         run_id = staged.run.run_id
         saved = CursorFile(staged.path, self._sink_type.name).load()
-        if self._is_home_of(staged) and self._project is None:
+        told = staged.run.model_info.get("project")
+        if self._is_home_of(staged) and self._project in {None, told}:
             raise SettingError(
                 "into", None, f"where in {self._sink_type.name} the copy is to go, for it is there"
             )
         if saved is not None and saved.closed_at >= staged.last.time:
-            return Outcome(run_id=run_id, source=self._source)
+            return Outcome(run_id=run_id, source=self._source, home=saved.source, problems=staged.problems)
         target = _target(self._sink_type.name, staged, self._project)
         delivery = Delivery(
             staged.path, self._sink_type.create(target), run=staged.run, start=0, settings=self._settings
@@ -231,7 +243,8 @@ class _One:
             self._deliver(delivery, staged, follow=follow)
         finally:  # Ctrl-C comes here
             delivery.abandon()
-        return Outcome(run_id=run_id, source=self._source, report=delivery.report())
+        report = delivery.report()
+        return Outcome(run_id=run_id, source=self._source, report=report, problems=staged.problems)
 
     def _is_home_of(self, staged: _Staged) -> bool:
         """Whether the source is a run of the same tracker, which a copy without a place would meet."""
@@ -246,9 +259,12 @@ class _One:
             delivery.wake(staged.last.seq)
         with tempfile.TemporaryDirectory(prefix="rldk-sync-") as folder:
             delivery.finish(_status(staged), self._files(staged, Path(folder)), is_exit=True)
-            while delivery.is_running() and delivery.failing_s() < self._patience_s:
+            while delivery.is_running() and not self._is_given_up(delivery.failing_s()):
                 delivery.join(_GLANCE_S)
                 self._look(delivery, staged)
+
+    def _is_given_up(self, failing_s: float) -> bool:
+        return failing_s > 0 and failing_s >= self._patience_s
 
     def _look(self, delivery: Delivery, staged: _Staged) -> None:
         waiting = delivery.report().waiting
@@ -266,8 +282,8 @@ class _One:
         if staged.is_copy:
             return self._adapter_type(self._source).files(into)
         name = staged.path.name.removesuffix(SUFFIX)
-        beside = sorted(staged.path.parent.glob(f"{escape(name)}_*"))
-        return [path for path in beside if path.is_file() and path.suffix not in _NOT_TO_BE_SENT]
+        beside = (staged.path.with_name(name + suffix) for suffix in _SENT_ALONG)
+        return [path for path in beside if path.is_file()]
 
 
 def _is_wanted(adapter: Adapter, only: str | None) -> bool:
@@ -289,11 +305,11 @@ def _target(tracker: str, staged: _Staged, project: str | None) -> Target:
 
 def _status(staged: _Staged) -> str | None:
     """How the run ended; None where it has not."""
-    if staged.last.kind == "end":
-        return str(staged.last.model_info.get("status", "FINISHED"))
-    if staged.is_copy or journal.is_being_written(staged.path):
-        return None
-    return "KILLED"  # without a word
+    is_open = staged.is_copy or journal.is_being_written(staged.path)
+    last = journal.last_event(staged.path) or staged.last  # it may have ended a moment ago
+    if last.kind == "end":
+        return str(last.model_info.get("status", "FINISHED"))
+    return None if is_open else "KILLED"  # without a word
 
 
 def _has_ended(staged: _Staged) -> bool:
@@ -302,14 +318,24 @@ def _has_ended(staged: _Staged) -> bool:
     return not journal.is_being_written(staged.path)
 
 
-def _stage(adapter: Adapter, source: str) -> list[_Staged]:
+def _stage(adapter: Adapter, source: str, *, anew: bool = False) -> list[_Staged]:
     """Have each run of one source in a journal: RLDK's own where it is, any other as a copy."""
     path = Path(source)
     if path.is_file() and _is_deliverable(path):
-        return [_described(path, is_copy=False)]
-    mark = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return [_described(path.resolve(), is_copy=False)._replace(problems=_unreadable(path))]
+    named = str(path.resolve()) if path.exists() else source
+    mark = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     folder = platformdirs.user_cache_path("rldk") / "sync" / mark
-    return [_described(path, is_copy=True) for path in _copied(adapter, folder)]
+    if anew:
+        shutil.rmtree(folder, ignore_errors=True)
+    copies = _copied(adapter, folder)
+    problems = [*adapter.problems, *(copy.late() for copy in copies if copy.late())]
+    return [_described(c.journal.path, is_copy=True)._replace(problems=tuple(problems)) for c in copies]
+
+
+def _unreadable(path: Path) -> tuple[str, ...]:
+    bad = [entry.reason for entry in journal.read(path) if entry.event is None]
+    return (f"{path}: {len(bad)} lines hold no event and were not sent ({bad[0]})",) if bad else ()
 
 
 def _is_deliverable(path: Path) -> bool:
@@ -335,7 +361,7 @@ def _described(path: Path, *, is_copy: bool) -> _Staged:
     return _Staged(path, events[0], last or events[0], told, is_copy)
 
 
-def _copied(adapter: Adapter, folder: Path) -> list[Path]:
+def _copied(adapter: Adapter, folder: Path) -> list[_Copy]:
     """Write each run into a journal of its own; what an earlier call wrote is kept and gone on with.
 
     The same source gives the same events with the same times, so that a cursor of an earlier call holds.
@@ -349,7 +375,7 @@ def _copied(adapter: Adapter, folder: Path) -> list[Path]:
     finally:
         for copy in copies.values():
             copy.journal.close()
-    return [copy.journal.path for copy in copies.values()]
+    return list(copies.values())
 
 
 class _Copy:
@@ -357,7 +383,10 @@ class _Copy:
 
     def __init__(self, path: Path) -> None:
         self.journal = Journal(path)
-        self._staged_until = -math.inf if self.journal.last is None else self.journal.last.time
+        last = self.journal.last
+        self._staged_until = -math.inf if last is None else last.time
+        self._staged = 0 if last is None else last.seq + 1
+        self._passed = 0
         self._time = 0.0
         self._seq = 0
 
@@ -372,7 +401,17 @@ class _Copy:
         if self._time > self._staged_until:
             told = {"time": self._time, "seq": self._seq, "model_info": redact(event.model_info)}
             self.journal.append(msgspec.structs.replace(event, **told))
+        else:
+            self._passed += 1
         self._seq += 1
+
+    def late(self) -> str:
+        """Say that the source has gained events before the last one that an earlier call sent."""
+        count = self._passed - self._staged
+        name = self.journal.path.name
+        return (
+            f"{name}: {count} events have come between those sent before; give --again" if count > 0 else ""
+        )
 
 
 def _beginning(first: Event) -> Event:

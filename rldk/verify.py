@@ -120,7 +120,7 @@ def verify(left: str, right: str, *, hints: tuple[str | None, str | None] = (Non
     installed = bridge.sinks()
     trackers = [installed[adapter.name] for adapter in adapters if adapter.name in installed]
     here, there = _held(adapters[0], left, trackers), _held(adapters[1], right, trackers)
-    mine, theirs = (here.own, there.own) if here.own else (here.raw, there.raw)
+    mine, theirs = (here.own, there.own) if here.own or there.own else (here.raw, there.raw)
     counts: dict[str, Counter[Fault]] = {}
     examples: list[Difference] = []
     for difference in _differences(mine, theirs):

@@ -15,6 +15,8 @@ OURS: Final = "rldk"
 """The type of the artifact that the sink logs."""
 
 _FOLDER: Final = "wandb-files"
+_PRIVATE: Final = ("config.yaml", "wandb-metadata.json", "output.log")
+"""What may hold secrets: the command's arguments, what it printed, the config (which goes without them)."""
 _COPIES: Final = "run_table"  # what a logged table becomes, beside its file under `files`
 
 
@@ -45,7 +47,8 @@ def _own_files(fragments: Sequence[Path], into: Path) -> list[Path]:
     several = len(fragments) > 1
     for fragment in fragments:
         if (files := fragment.parent / "files").is_dir() and any(files.iterdir()):
-            shutil.copytree(files, into / fragment.parent.name if several else into)
+            target = into / fragment.parent.name if several else into
+            shutil.copytree(files, target, ignore=shutil.ignore_patterns(*_PRIVATE))
     return [into] if into.is_dir() else []
 
 

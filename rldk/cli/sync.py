@@ -36,6 +36,9 @@ def sync(
         str | None, typer.Option(help="SOURCE is an MLflow tracking URI: all runs of this experiment.")
     ] = None,
     follow: Annotated[bool, typer.Option(help="Go on until the run has ended.")] = False,
+    again: Annotated[
+        bool, typer.Option(help="Forget what was noted of earlier calls, and ask the tracker what it has.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Write nothing; say what would be sent.")] = False,
     adapter: Annotated[str | None, typer.Option(help="Read the source with this adapter.")] = None,
     patience: Annotated[
@@ -73,6 +76,7 @@ def sync(
                     project=into,
                     only=project,
                     follow=follow,
+                    again=again,
                     patience_s=patience,
                     watch=watch,
                 )
@@ -82,6 +86,11 @@ def sync(
     except KeyboardInterrupt:
         errors.print("interrupted; call it again to go on")
         raise typer.Exit(_INTERRUPTED) from None
+    if not outcomes:
+        errors.print(
+            f"rldk: {escape(source)} holds no run" + (f" of project {escape(project)}" if project else "")
+        )
+        raise typer.Exit(FOUND)
     raise typer.Exit(_code(outcomes))
 
 
@@ -96,7 +105,9 @@ def _shown(outcome: Outcome, tracker: str) -> Outcome:
     if outcome.error:
         errors.print(f"[red]rldk:[/red] {escape(outcome.error)}", soft_wrap=True)
     elif report is None:
-        console.print(f"{outcome.run_id}: {tracker} has it already", soft_wrap=True, markup=False)
+        console.print(
+            f"{outcome.run_id}: {tracker} has it already; {outcome.home}", soft_wrap=True, markup=False
+        )
     else:
         where = "nowhere" if report.home is None else report.home.url or report.home.source
         again = f", {report.replayed} sent again" if report.replayed else ""
@@ -104,6 +115,8 @@ def _shown(outcome: Outcome, tracker: str) -> Outcome:
         console.print(f"{outcome.run_id}: {counts}; {where}", soft_wrap=True, markup=False)
         for reason in report.reasons if not outcome.is_whole else ():
             errors.print(f"[red]incomplete:[/red] {escape(reason)}", soft_wrap=True)
+    for problem in outcome.problems:
+        errors.print(f"note: {escape(problem)}", soft_wrap=True)
     return outcome
 
 
