@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,8 @@ from rldk.cli.app import app, console, errors, fail, progress_bar
 from rldk.errors import RLDKError, SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
 _LAST_ROWS = 10
@@ -58,9 +61,8 @@ def ingest(
     """
     from rldk.ingest import ingest_runs
 
-    logging.getLogger("rldk.ingest").setLevel(logging.ERROR)  # what it would say is shown below the table
     try:
-        with progress_bar() as bar:
+        with _unsaid("rldk.ingest"), progress_bar() as bar:
             task = bar.add_task("reading", total=None)
             table = ingest_runs(
                 sources,
@@ -78,6 +80,18 @@ def ingest(
             _write(table, output, output_format or _format_of(output))
     except RLDKError as error:
         fail(error)
+
+
+@contextmanager
+def _unsaid(logger: str) -> Iterator[None]:
+    """Have a logger leave out its warnings: they are shown below the table."""
+    talker = logging.getLogger(logger)
+    level = talker.level
+    talker.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        talker.setLevel(level)
 
 
 def _attempts(given: str) -> Any:  # noqa: ANN401  # ingest_runs says which it takes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -13,11 +14,18 @@ from tests.faults._life import Life
 pytestmark = pytest.mark.real
 
 
+def is_named(process, word):
+    """Whether a process was started with this word; one that has just ended was not."""
+    with suppress(psutil.NoSuchProcess):
+        return word in process.cmdline()
+    return False
+
+
 def kill(address):
     """Kill a server that this process has started, and its workers."""
     port = address.rpartition(":")[2]
     for process in psutil.Process().children(recursive=True):
-        if port in process.cmdline():
+        if is_named(process, port):
             for each in [process, *process.children(recursive=True)]:
                 each.kill()
             return
