@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import math
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import platformdirs
 
 from rldk import bridge, journal
 from rldk.bridge import Target, tracker_metrics
@@ -20,10 +16,9 @@ from rldk.cursor import CursorFile
 from rldk.delivery import Delivery
 from rldk.errors import RLDKError, SettingError
 from rldk.event import Event, as_float
-from rldk.identity import safe_name
 from rldk.ingest import find_adapter
-from rldk.journal import SUFFIX, Journal
-from rldk.redact import redact
+from rldk.journal import SUFFIX
+from rldk.staging import Staged, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +26,6 @@ if TYPE_CHECKING:
     from rldk.bridge import Adapter, Sink
     from rldk.delivery import DeliveryReport
     from rldk.settings import Settings
-
-_logger = logging.getLogger(__name__)
 
 _GLANCE_S: Final = 0.2
 _SENT_ALONG: Final = (SUFFIX, "_metrics.csv", "_alerts.json", "_final_report.json")
@@ -104,17 +97,6 @@ class Plan(msgspec.Struct, kw_only=True):
     changed: dict[str, int] = {}
     unsent: int = 0
     notes: int = 0
-
-
-class _Staged(NamedTuple):
-    """A run that is ready for delivery: its journal, and what the tracker is to know besides."""
-
-    path: Path
-    run: Event
-    last: Event
-    tracker_runs: dict[str, str]
-    is_copy: bool
-    problems: tuple[str, ...] = ()
 
 
 def sync(
@@ -215,7 +197,7 @@ class _One:
         try:
             if not _is_wanted(self._adapter_type(self._source), self._only):
                 return
-            for staged in _stage(self._adapter_type(self._source), self._source, anew=again):
+            for staged in stage(self._adapter_type(self._source), self._source, anew=again):
                 if again:
                     CursorFile(staged.path, self._sink_type.name).path.unlink(missing_ok=True)
                 yield self._outcome(staged, follow=follow)
@@ -224,7 +206,7 @@ class _One:
         except RLDKError as error:
             yield Outcome(run_id="", source=self._source, error=str(error))
 
-    def _outcome(self, staged: _Staged, *, follow: bool) -> Outcome:
+    def _outcome(self, staged: Staged, *, follow: bool) -> Outcome:
         run_id = staged.run.run_id
         saved = CursorFile(staged.path, self._sink_type.name).load()
         told = staged.run.model_info.get("project")
@@ -246,11 +228,11 @@ class _One:
         report = delivery.report()
         return Outcome(run_id=run_id, source=self._source, report=report, problems=staged.problems)
 
-    def _is_home_of(self, staged: _Staged) -> bool:
+    def _is_home_of(self, staged: Staged) -> bool:
         """Whether the source is a run of the same tracker, which a copy without a place would meet."""
         return staged.is_copy and getattr(self._adapter_type, "name", "") == self._sink_type.name
 
-    def _deliver(self, delivery: Delivery, staged: _Staged, *, follow: bool) -> None:
+    def _deliver(self, delivery: Delivery, staged: Staged, *, follow: bool) -> None:
         delivery.wake(staged.last.seq)
         while follow and delivery.is_running() and not _has_ended(staged):
             self._look(delivery, staged)
@@ -266,19 +248,19 @@ class _One:
     def _is_given_up(self, failing_s: float) -> bool:
         return failing_s > 0 and failing_s >= self._patience_s
 
-    def _look(self, delivery: Delivery, staged: _Staged) -> None:
+    def _look(self, delivery: Delivery, staged: Staged) -> None:
         waiting = delivery.report().waiting
         total = staged.last.seq + 1
         is_failing = delivery.failing_s() > 0
         self._watch(Progress(staged.run.run_id, max(total - waiting, 0), total, is_failing))
 
-    def _grown(self, staged: _Staged) -> _Staged:
+    def _grown(self, staged: Staged) -> Staged:
         if not staged.is_copy:
             return staged._replace(last=journal.last_event(staged.path) or staged.last)
-        again = _stage(self._adapter_type(self._source), self._source)
+        again = stage(self._adapter_type(self._source), self._source)
         return next((s for s in again if s.path == staged.path), staged)
 
-    def _files(self, staged: _Staged, into: Path) -> list[Path]:
+    def _files(self, staged: Staged, into: Path) -> list[Path]:
         if staged.is_copy:
             return self._adapter_type(self._source).files(into)
         name = staged.path.name.removesuffix(SUFFIX)
@@ -294,7 +276,7 @@ def _is_wanted(adapter: Adapter, only: str | None) -> bool:
     return first is not None and first.model_info.get("project") == only
 
 
-def _target(tracker: str, staged: _Staged, project: str | None) -> Target:
+def _target(tracker: str, staged: Staged, project: str | None) -> Target:
     saved = CursorFile(staged.path, tracker).load()
     if saved is not None and saved.tracker_run:
         return saved.target
@@ -303,7 +285,7 @@ def _target(tracker: str, staged: _Staged, project: str | None) -> Target:
     return Target(project=project or staged.run.model_info.get("project"))
 
 
-def _status(staged: _Staged) -> str | None:
+def _status(staged: Staged) -> str | None:
     """How the run ended; None where it has not."""
     is_open = staged.is_copy or journal.is_being_written(staged.path)
     last = journal.last_event(staged.path) or staged.last  # it may have ended a moment ago
@@ -312,119 +294,10 @@ def _status(staged: _Staged) -> str | None:
     return None if is_open else "KILLED"  # without a word
 
 
-def _has_ended(staged: _Staged) -> bool:
+def _has_ended(staged: Staged) -> bool:
     if staged.is_copy:
         return staged.last.kind == "end"
     return not journal.is_being_written(staged.path)
-
-
-def _stage(adapter: Adapter, source: str, *, anew: bool = False) -> list[_Staged]:
-    """Have each run of one source in a journal: RLDK's own where it is, any other as a copy."""
-    path = Path(source)
-    if path.is_file() and _is_deliverable(path):
-        return [_described(path.resolve(), is_copy=False)._replace(problems=_unreadable(path))]
-    named = str(path.resolve()) if path.exists() else source
-    mark = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    folder = platformdirs.user_cache_path("rldk") / "sync" / mark
-    if anew:
-        shutil.rmtree(folder, ignore_errors=True)
-    copies = _copied(adapter, folder)
-    problems = [*adapter.problems, *(copy.late() for copy in copies if copy.late())]
-    return [_described(c.journal.path, is_copy=True)._replace(problems=tuple(problems)) for c in copies]
-
-
-def _unreadable(path: Path) -> tuple[str, ...]:
-    bad = [entry.reason for entry in journal.read(path) if entry.event is None]
-    return (f"{path}: {len(bad)} lines hold no event and were not sent ({bad[0]})",) if bad else ()
-
-
-def _is_deliverable(path: Path) -> bool:
-    """Whether a file is a journal of one run as RLDK writes it, so that it can be its own queue."""
-    last = 0.0
-    run_ids: set[str] = set()
-    for entry in journal.read(path):
-        if entry.event is None:
-            continue
-        if entry.event.time <= last or (not run_ids and entry.event.kind != "run"):
-            return False
-        last = entry.event.time
-        run_ids.add(entry.event.run_id)
-    return len(run_ids) == 1
-
-
-def _described(path: Path, *, is_copy: bool) -> _Staged:
-    events = [e.event for e in journal.read(path) if e.event is not None and e.event.kind == "run"]
-    last = journal.last_event(path)
-    told: dict[str, str] = {}
-    for event in events:
-        told |= event.model_info.get("tracker_runs") or {}
-    return _Staged(path, events[0], last or events[0], told, is_copy)
-
-
-def _copied(adapter: Adapter, folder: Path) -> list[_Copy]:
-    """Write each run into a journal of its own; what an earlier call wrote is kept and gone on with.
-
-    The same source gives the same events with the same times, so that a cursor of an earlier call holds.
-    """
-    copies: dict[str, _Copy] = {}
-    try:
-        for event in adapter.events():
-            if event.run_id not in copies:
-                copies[event.run_id] = _Copy(folder / f"{safe_name(event.run_id)}{SUFFIX}")
-            copies[event.run_id].add(event)
-    finally:
-        for copy in copies.values():
-            copy.journal.close()
-    return list(copies.values())
-
-
-class _Copy:
-    """The journal into which one run is copied."""
-
-    def __init__(self, path: Path) -> None:
-        self.journal = Journal(path)
-        last = self.journal.last
-        self._staged_until = -math.inf if last is None else last.time
-        self._staged = 0 if last is None else last.seq + 1
-        self._passed = 0
-        self._time = 0.0
-        self._seq = 0
-
-    def add(self, event: Event) -> None:
-        """Append an event unless it is there; each gets a time later than the one before, and a number."""
-        if self._seq == 0 and event.kind != "run":
-            self._append(_beginning(event))
-        self._append(event)
-
-    def _append(self, event: Event) -> None:
-        self._time = max(round(event.time, 3), round(self._time + 0.001, 3))
-        if self._time > self._staged_until:
-            told = {"time": self._time, "seq": self._seq, "model_info": redact(event.model_info)}
-            self.journal.append(msgspec.structs.replace(event, **told))
-        else:
-            self._passed += 1
-        self._seq += 1
-
-    def late(self) -> str:
-        """Say that the source has gained events before the last one that an earlier call sent."""
-        count = self._passed - self._staged
-        name = self.journal.path.name
-        return (
-            f"{name}: {count} events have come between those sent before; give --again" if count > 0 else ""
-        )
-
-
-def _beginning(first: Event) -> Event:
-    """The event that begins a run whose source has none."""
-    return msgspec.structs.replace(
-        first,
-        kind="run",
-        time=round(first.time - 0.001, 3),
-        metrics={},
-        data_slice={},
-        notes=[],
-        model_info={k: v for k, v in first.model_info.items() if k != "phase"},
-    )
 
 
 def _planned(adapter: Adapter, source: str, sink_type: type[Sink], project: str | None) -> Iterator[Plan]:

@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from urllib.error import URLError
 
 import pytest
+from hypothesis import settings
 
 from rldk.event import Event
+
+settings.register_profile("rldk", deadline=None)  # no test depends on how fast the machine is
+settings.load_profile("rldk")
 
 
 @pytest.fixture
