@@ -136,3 +136,4 @@ def test_a_sink_fails_at_init(make_trainer, tmp_path, monkeypatch, caplog, call)
     monkeypatch.setattr(Broken, "fails", call)
     make_trainer("SFT", [callback], max_steps=STEPS).train()
     assert is_complete(callback.journal_path, list(range(1, STEPS + 1)))
+    assert callback.errors == 1

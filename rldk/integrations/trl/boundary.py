@@ -37,10 +37,11 @@ def guarded(hook: _Hook) -> _Hook:
     return cast("_Hook", safe)
 
 
-def tried(what: str, action: Callable[[], _T]) -> _T | None:
-    """Do what a tracker's bridge offers; None, and a line in the log, where it fails: the rest goes on."""
+def tried(what: str, action: Callable[[], _T], counter: CountsErrors) -> _T | None:
+    """Do what a tracker's bridge offers; None where it fails, which is logged and counted."""
     try:
         return action()
     except Exception:
+        counter.errors += 1
         _logger.exception("RLDK failed to %s; it goes on without", what)
         return None

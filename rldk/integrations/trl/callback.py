@@ -208,7 +208,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def _begin(self, args: TrainingArguments, state: TrainerState, *, together: bool = False) -> None:
         is_main = state.is_world_process_zero
         settle = run_facts.settle_together if together else run_facts.settle
-        who, attached = settle(args, state, self._given_run_id, self._evaluated)
+        who, attached = settle(args, state, self._given_run_id, self._evaluated, counter=self)
         self._evaluated = None
         record = run_facts.recalled(state) if who.continues is None else {}
         suffix = SUFFIX if is_main else f".rank{args.process_index}.jsonl"
@@ -252,8 +252,15 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def _sinks(self, attached: Mapping[str, Sink], journal: Path) -> list[Sink]:
         if self._trackers == "auto":
             return list(attached.values())
-        sinks = (attached.get(name) or _own_sink(name, journal, self._settings) for name in self._trackers)
+        sinks = (attached.get(name) or self._own_sink(name, journal) for name in self._trackers)
         return [sink for sink in sinks if sink is not None]
+
+    def _own_sink(self, name: str, journal: Path) -> Sink | None:
+        """A sink on a run of its own: the one that the journal went into before, where there is one."""
+        saved = CursorFile(journal, name).load()
+        where = saved.target if saved else Target()
+        target = msgspec.structs.replace(where, patience_s=self._settings.close_deadline_s)
+        return tried(f"prepare a run of {name}", lambda: bridge.sink(name).create(target), self)
 
     def _start_sampler(self, recorder: Recorder) -> None:
         if self._monitors:
@@ -328,15 +335,6 @@ def _journal_of(
         other = who._replace(run_id=identity.another(who.run_id))
         _logger.warning("%s; this run is called %s", error, other.run_id)
         return other, opened(other.run_id)
-
-
-def _own_sink(name: str, journal: Path, settings: Settings) -> Sink | None:
-    """A sink on a run of its own: the one that the journal went into before, where there is one."""
-    saved = CursorFile(journal, name).load()
-    target = msgspec.structs.replace(
-        saved.target if saved else Target(), patience_s=settings.close_deadline_s
-    )
-    return tried(f"prepare a run of {name}", lambda: bridge.sink(name).create(target))
 
 
 def _emit_sample(recorder: Recorder, step: int, sample: dict[str, int | float]) -> None:

@@ -111,7 +111,7 @@ class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformer
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         last = _as_line(self._open().last)
         resumed = last.run_id if last is not None and state.global_step else None
-        who, _ = run_facts.settle(args, state, self._given_run_id, resumed)
+        who, _ = run_facts.settle(args, state, self._given_run_id, resumed, counter=self)
         self.run_id = who.run_id
         run_facts.remember(state, **(run_facts.recalled(state) | {"run_id": who.run_id}))
         continues = last is not None and last.run_id == self.run_id

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import TrainerState, TrainingArguments
 
     from rldk.bridge import Sink
+    from rldk.integrations.trl.boundary import CountsErrors
 
 _RECORD: Final = "rldk"
 _LIBRARIES: Final = ("rldk", "trl", "transformers", "torch")
@@ -51,7 +52,12 @@ def describe(args: TrainingArguments, who: Identity) -> Run:
 
 
 def settle(
-    args: TrainingArguments, state: TrainerState, given: str | None, resumed: str | None = None
+    args: TrainingArguments,
+    state: TrainerState,
+    given: str | None,
+    resumed: str | None = None,
+    *,
+    counter: CountsErrors,
 ) -> tuple[Identity, dict[str, Sink]]:
     """Decide which run this is, and give the trackers that have an active run, by name.
 
@@ -60,15 +66,22 @@ def settle(
         state: The trainer's state, as the resumed checkpoint left it.
         given: The id that the user gave.
         resumed: The run that is resumed, where the checkpoint does not tell.
+        counter: Whose errors a tracker that fails here is counted among.
     """
-    found = {name: tried(f"look for a run of {name}", cls.attach) for name, cls in bridge.sinks().items()}
+    installed = bridge.sinks().items()
+    found = {name: tried(f"look for a run of {name}", cls.attach, counter) for name, cls in installed}
     attached = {name: sink for name, sink in found.items() if sink is not None}
     ids = {name: sink.tracker_run_id for name, sink in attached.items() if sink.tracker_run_id}
     return identity.settle(given, ids, recalled(state).get("run_id") or resumed, run_name(args)), attached
 
 
 def settle_together(
-    args: TrainingArguments, state: TrainerState, given: str | None, resumed: str | None = None
+    args: TrainingArguments,
+    state: TrainerState,
+    given: str | None,
+    resumed: str | None = None,
+    *,
+    counter: CountsErrors,
 ) -> tuple[Identity, dict[str, Sink]]:
     """As `settle`, with the main process's answer for all of a distributed training; all must call it.
 
@@ -79,7 +92,7 @@ def settle_together(
 
     answer: list[Any] = [None]
     try:
-        who, attached = settle(args, state, given, resumed)
+        who, attached = settle(args, state, given, resumed, counter=counter)
         answer = [tuple(who)]
     finally:
         broadcast_object_list(answer)  # also after an error, or the others would wait for ever
