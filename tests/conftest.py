@@ -1,4 +1,4 @@
-"""What many tests need: an event of which only some fields matter, and an MLflow server."""
+"""What many tests need: an event of which only some fields matter, an MLflow server, a PostgreSQL."""
 
 from __future__ import annotations
 
@@ -91,6 +91,24 @@ def wandb_backend(tmp_path, monkeypatch):
     backend.up()  # else wandb-core would wait for it, with what it still has to send
     forget_wandb()
     backend.down()
+
+
+@pytest.fixture(scope="session")
+def _postgres_server():
+    from tests import _postgres
+
+    binaries = _postgres.programs()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed: apt-get install postgresql")
+    pytest.importorskip("psycopg2", reason="no PostgreSQL driver is installed: pip install psycopg2-binary")
+    with _postgres.serving(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(_postgres_server):
+    """SQLAlchemy's URL of an empty PostgreSQL database that is this test's own."""
+    return _postgres_server.database()
 
 
 def wait_until_ready(address, server):
