@@ -6,16 +6,18 @@ import difflib
 import re
 from collections import Counter
 from functools import cache
-from itertools import chain, islice
+from itertools import islice
+from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from rldk import catalog
-from rldk.normalize import normalize
+from rldk.normalize import named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from rldk.event import Event
 
@@ -26,77 +28,133 @@ _EVAL: Final = "eval/"
 _EVAL_KEY: Final = "eval_"
 _AXES: Final = frozenset({"train/global_step", "global_step", "trainer/global_step"})
 
+_NO_MAP: Final[Mapping[str, str]] = MappingProxyType({})
+_UNNAMED: Final = "unnamed"
 _JUDGED: Final = 200
+_MOST_LAYOUTS: Final = 1000
+_NAMES_SHOWN: Final = 10
 _NEAREST: Final = 3
 _NEAR_ENOUGH: Final = 0.6
 _WORD: Final = re.compile(r"[a-z0-9]+")
 
 
-class Names:
-    """Gives raw events canonical names, run by run, and remembers what the catalog does not know.
+class Renamer:
+    """Gives the raw events of one run canonical names, and remembers what the catalog does not know.
+
+    The trainer is the one that the run's first event names, else the one whose keys the catalog finds
+    most of in the first logs, which are held back until that is known.
 
     Args:
         field_map: Raw name to canonical name, for what the catalog cannot know; goes before it.
 
     Attributes:
-        trainers: Run to the trainer that it is taken for; empty where none fits.
-        unknown: Name to how often it came, of those that are neither in the catalog nor in the map.
+        trainer: The trainer that the run is taken for; empty where none fits, or none is known yet.
     """
 
-    def __init__(self, field_map: Mapping[str, str] | None = None) -> None:
-        self.trainers: dict[str, str] = {}
-        self.unknown: Counter[str] = Counter()
-        self._map = dict(field_map or {})
+    def __init__(self, field_map: Mapping[str, str] = _NO_MAP) -> None:
+        self.trainer = ""
+        self._map = field_map
+        self._head: list[Event] | None = []
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
+        self._rare: Counter[str] = Counter()
 
-    def canonical(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Give the events of one run; training and evaluation become events of their own.
+    def take(self, event: Event) -> Iterable[Event]:
+        """Take an event, and give those that are known now: training and evaluation apart."""
+        if self._head is None:
+            return self._renamed(event)
+        self._head.append(event)
+        return self.rest() if len(self._head) >= _JUDGED else ()
 
-        The trainer is the one that the run's first event names, else the one whose keys the catalog
-        finds most of in the first logs.
-        """
-        stream = iter(events)
-        head = list(islice(stream, _JUDGED))
-        if not head:
-            return
-        trainer = self.trainers[head[0].run_id] = _told(head) or _guessed(head)
-        for event in chain(head, stream):
-            yield from self._renamed(event, trainer) if event.is_raw else (event,)
+    def rest(self) -> list[Event]:
+        """Give what is still held back."""
+        head, self._head = self._head or [], None
+        self.trainer = self.trainer or _told(head) or _guessed(head)
+        return [renamed for event in head for renamed in self._renamed(event)]
 
-    def _renamed(self, event: Event, trainer: str) -> Iterator[Event]:
-        if event.kind != "metrics":
-            yield event
-            return
-        logs = {_plain(name): value for name, value in event.metrics.items() if name not in _AXES}
-        mapped = {self._map[name]: value for name, value in event.metrics.items() if name in self._map}
-        mapped |= {self._map[name]: value for name, value in logs.items() if name in self._map}
-        rest = {name: v for name, v in logs.items() if name not in self._map and name not in mapped}
-        told = normalize(rest, trainer)
-        self._note(rest, trainer)
-        parts = {"train": told.train | mapped | told.summary, "eval": told.eval}
-        for phase, metrics in parts.items():
-            if metrics:
-                info: dict[str, Any] = event.model_info | {"phase": phase}
-                info.pop("raw", None)
-                notes = told.notes if phase == "train" else []
-                yield msgspec.structs.replace(event, metrics=metrics, model_info=info, notes=notes)
+    def unknown(self) -> Counter[str]:
+        """How often each name came that is neither in the catalog nor in the map."""
+        counts = Counter(self._rare)
+        for layout in self._layouts.values():
+            for name in layout.unknown:
+                counts[name] += layout.count
+        return counts
 
-    def _note(self, logs: Mapping[str, Any], trainer: str) -> None:
-        for name in logs:
-            if _known(name, trainer) is None:
-                self.unknown[name] += 1
+    def _renamed(self, event: Event) -> list[Event]:
+        if event.kind != "metrics" or not event.is_raw:
+            return [event]
+        names = tuple(event.metrics)
+        layout = self._layouts.get(names)
+        if layout is None:
+            layout = _Layout.of(names, self._map, self.trainer)
+            if len(self._layouts) < _MOST_LAYOUTS:
+                self._layouts[names] = layout
+            else:
+                self._rare.update(layout.unknown)
+        layout.count += 1
+        return layout.events(event)
 
-    def advice(self) -> str:
-        """Say which names are not known, what they may mean, and how to tell; empty where all are."""
-        if not self.unknown:
-            return ""
-        near = {name: found for name in self.unknown if (found := nearest(name))}
-        names = ", ".join(f"{name} ({count})" for name, count in self.unknown.most_common(10))
-        more = f", and {len(self.unknown) - 10} more" if len(self.unknown) > 10 else ""  # noqa: PLR2004  # shown above
-        text = f"{len(self.unknown)} names are not in the catalog and are kept as they are: {names}{more}"
-        if near:
-            option = " ".join(f"--field-map {name}={found[0]}" for name, found in islice(near.items(), 10))
-            text += f"; if they mean what their names suggest, give {option}"
-        return text
+
+class _Layout:
+    """What becomes of a log that has certain names.
+
+    Attributes:
+        unknown: Those of the names that nobody knows.
+        count: How many logs had them.
+    """
+
+    def __init__(
+        self, raws: tuple[str, ...], mapped: dict[str, str], kept: tuple[str, ...], trainer: str
+    ) -> None:
+        self.unknown = [name for name in raws if _known(name, trainer) is None]
+        self.count = 0
+        self._trainer = trainer
+        self._raws = raws
+        self._pick = itemgetter(*kept, *kept[:1]) if kept else None  # which gives a tuple only for several
+        self._mapped = mapped
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], field_map: Mapping[str, str], trainer: str) -> _Layout:
+        """Find it out."""
+        plain = {_plain(name) or _UNNAMED: name for name in names if name not in _AXES}
+        mapped = {field_map[name]: name for name in names if name in field_map}
+        mapped |= {field_map[name]: there for name, there in plain.items() if name in field_map}
+        kept = {name: there for name, there in plain.items() if name not in field_map and name not in mapped}
+        return cls(tuple(kept), mapped, tuple(kept.values()), trainer)
+
+    def events(self, event: Event) -> list[Event]:
+        """Rename what one log holds."""
+        metrics = event.metrics
+        told = named(self._raws, self._pick(metrics) if self._pick else (), self._trainer)
+        mapped = {name: metrics[there] for name, there in self._mapped.items()}
+        trained = told.train | mapped | told.summary
+        parts = [_part(event, "train", trained, told.notes)] if trained else []
+        return [*parts, _part(event, "eval", told.eval, [])] if told.eval else parts
+
+
+def _part(event: Event, phase: str, metrics: dict[str, int | float], notes: list[str]) -> Event:
+    info: dict[str, Any] = event.model_info | {"phase": phase}
+    info.pop("raw", None)
+    return msgspec.structs.replace(event, metrics=metrics, model_info=info, notes=notes)
+
+
+def advice(unknown: Counter[str]) -> str:
+    """Say which names are not known, what they may mean, and how to tell; empty where all are.
+
+    Args:
+        unknown: How often each name came.
+    """
+    if not unknown:
+        return ""
+    near = {name: found for name in unknown if (found := nearest(name))}
+    names = ", ".join(f"{name} ({count})" for name, count in unknown.most_common(_NAMES_SHOWN))
+    more = f", and {len(unknown) - _NAMES_SHOWN} more" if len(unknown) > _NAMES_SHOWN else ""
+    text = f"{len(unknown)} names are not in the catalog and are kept as they are: {names}{more}"
+    if near:
+        option = " ".join(
+            f"--field-map {name}={found[0]}" for name, found in islice(near.items(), _NAMES_SHOWN)
+        )
+        text += f"; if they mean what their names suggest, give {option}"
+    return text
 
 
 def nearest(name: str) -> list[str]:

@@ -75,6 +75,17 @@ class UnknownSourceError(SourceError):
         )
 
 
+class SchemaError(RLDKError, ValueError):
+    """A table that is no TrainingMetrics table."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(
+            f"this is no TrainingMetrics table: {'; '.join(faults)}; see "
+            "docs/training_metrics.md, or give it to rldk.schema.conformed"
+        )
+        self.faults = faults
+
+
 class UnknownBridgeError(RLDKError):
     """A tracker or adapter name that no installed bridge has."""
 

@@ -1,58 +1,61 @@
-"""From events to the TrainingMetrics table: the one place with pandas."""
+"""From the rows of runs to the TrainingMetrics table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-import msgspec
 import numpy as np
 import pandas as pd
 
 from rldk.errors import SettingError
-from rldk.event import as_float
+from rldk.rows import NO_COUNT, Rows
+from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from rldk.event import Event
+    from rldk.rows import Places, Start, Values
 
-_Row = dict[str, Any]
+Attempts = Literal["latest", "all"]
 
-LEADING_METRICS: Final = (
-    "reward_mean",
-    "reward_std",
-    "kl_mean",
-    "entropy_mean",
-    "clip_frac",
-    "grad_norm",
-    "lr",
-    "loss",
-)
-DTYPES: Final[dict[str, str]] = {
-    "step": "int64",
-    "phase": "string",
-    **dict.fromkeys(LEADING_METRICS, "Float64"),
-    "tokens_in": "Int64",
-    "tokens_out": "Int64",
-    "wall_time": "float64",
-    "seed": "Int64",
-    "run_id": "string",
-    "git_sha": "string",
-}
-"""The first columns of the table and their dtypes; every other metric follows as Float64, by name."""
+_DROPPED: Final = -1
 
 
 def training_metrics(
-    events: Iterable[Event], *, attempts: Literal["latest", "all"] = "latest", join: bool = False
+    events: Iterable[Event], *, attempts: Attempts = "latest", join: bool = False
 ) -> pd.DataFrame:
-    """Put the metrics events of one or more runs into the TrainingMetrics table.
+    """Put the metrics events of one or more runs into the TrainingMetrics table; see `table`.
+
+    Args:
+        events: The events, in any order.
+        attempts: As in `table`.
+        join: As in `table`.
+
+    Raises:
+        SettingError: `attempts` is neither.
+    """
+    runs: dict[str, Rows] = {}
+    for event in events:
+        run_id = event.run_id
+        rows = runs.get(run_id)
+        if rows is None:
+            rows = runs[run_id] = Rows(run_id)
+        rows.add(event)
+    return table(runs.values(), attempts=attempts, join=join)
+
+
+def table(runs: Iterable[Rows], *, attempts: Attempts = "latest", join: bool = False) -> pd.DataFrame:
+    """Build the TrainingMetrics table of runs, each of another id.
 
     One row for each run, step and phase, sorted by run and step. In the metric columns a missing
     value (`pd.NA`) was not measured, and NaN or an infinity is what the trainer measured;
     `Series.isna` is true for the former alone.
 
     Args:
-        events: The events, in any order.
+        runs: The runs.
         attempts: Where a run was started again: `latest` keeps what led to its present state, so
             that a start at step 100 supersedes the steps beyond 100 of the earlier ones, and one at
             step 0 all of them. `all` keeps everything, with the number of the start in a column
@@ -60,125 +63,211 @@ def training_metrics(
         join: Count a run that resumed another one under a new id (`continues`) as that one.
 
     Returns:
-        The table, with the columns of `DTYPES` first.
+        The table, with the columns of `rldk.schema.DTYPES` first.
 
     Raises:
         SettingError: `attempts` is neither.
     """
     if attempts not in {"latest", "all"}:
         raise SettingError("attempts", attempts, "latest or all")
-    told = joined(events) if join else events
-    told = list(told)
-    merged = _merged(event for event in told if event.kind == "metrics")
-    rows = sorted(merged if attempts == "all" else _latest(merged, _starts(told)), key=_order)
-    names = sorted({name for row in rows for name in row["metrics"]} - set(LEADING_METRICS))
-    dtypes = DTYPES | ({"segment": "Int64"} if attempts == "all" else {})
-    columns = {name: _column(rows, name, dtype) for name, dtype in dtypes.items()}
-    return pd.DataFrame(columns | {_shown(name): _column(rows, name, "Float64") for name in names})
+    told = joined(runs) if join else list(runs)
+    parts = [_placed(rows, attempts) for rows in sorted(told, key=_run_id)]
+    names = {name for part in parts for name in part.rows.names()} - set(LEADING_METRICS)
+    makers: dict[str, Callable[[Sequence[_Part], str], Any]] = {
+        name: _MAKERS.get(name, _metric) for name in (*DTYPES, *([SEGMENT.name] if attempts == "all" else []))
+    }
+    columns = {name: make(parts, name) for name, make in makers.items()}
+    columns |= {_shown(name): _metric(parts, name) for name in sorted(names)}
+    return pd.DataFrame(columns, copy=False)
 
 
-def joined(events: Iterable[Event]) -> list[Event]:
-    """Give the runs of a chain of resumptions the first one's id, and their starts one count."""
-    events = list(events)
-    told = ((e.run_id, e.model_info.get("continues")) for e in events)
-    resumed = {run_id: before for run_id, before in told if isinstance(before, str)}
-    chains = {run_id: _chain(run_id, resumed) for run_id in {e.run_id for e in events}}
-    starts = sorted({(chains[e.run_id][0], len(chains[e.run_id]), e.segment) for e in events})
-    first = {start[0]: i for i, start in reversed(list(enumerate(starts)))}
-    number = {start: i - first[start[0]] for i, start in enumerate(starts)}
-    return [_moved(e, chains[e.run_id], number) for e in events]
+def joined(runs: Iterable[Rows]) -> list[Rows]:
+    """Put the runs of a chain of resumptions together under the first one's id, their starts in one count."""
+    by_id = {rows.run_id: rows for rows in runs}
+    resumed = {run_id: rows.continues for run_id, rows in by_id.items() if rows.continues is not None}
+    chains: dict[str, list[tuple[int, str]]] = {}
+    for run_id in by_id:
+        links = _chain(run_id, resumed)
+        chains.setdefault(links[0], []).append((len(links), run_id))
+    return [_united(first, [by_id[run_id] for _, run_id in sorted(c)]) for first, c in chains.items()]
 
 
 def _chain(run_id: str, resumed: dict[str, str]) -> list[str]:
     """The run, and before it those that it goes back to, the first one first."""
-    chain = [run_id]
-    while (before := resumed.get(chain[0])) is not None and before not in chain:
-        chain.insert(0, before)
-    return chain
+    links = [run_id]
+    while (before := resumed.get(links[0])) is not None and before not in links:
+        links.insert(0, before)
+    return links
 
 
-def _moved(event: Event, chain: list[str], number: dict[tuple[str, int, int], int]) -> Event:
-    segment = number[chain[0], len(chain), event.segment]
-    info = event.model_info | {"run_id": chain[0], "segment": segment}
-    return msgspec.structs.replace(event, model_info=info)
+def _united(run_id: str, runs: Sequence[Rows]) -> Rows:
+    whole = Rows(run_id)
+    for rows in runs:
+        count = len(whole.segments)
+        whole.extend(rows, {segment: count + i for i, segment in enumerate(sorted(rows.segments))})
+    return whole
+
+
+class _Part(NamedTuple):
+    """The rows that one run has in the table.
+
+    Attributes:
+        rows: The run.
+        cells: Its numbers, as `Rows.cells` gives them.
+        row_of: Which of its rows each event belongs to, or `_DROPPED`; of shape (events,).
+        firsts: The first event of each row, of shape (rows,).
+    """
+
+    rows: Rows
+    cells: dict[str, list[tuple[Places, Values]]]
+    row_of: Places
+    firsts: Places
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+
+def _placed(rows: Rows, attempts: Attempts) -> _Part:
+    """Find the row of each event: later logs of the same attempt at a step add to its row."""
+    steps, who = rows.steps, rows.who
+    phases = list(dict.fromkeys(facts.phase for facts in rows.facts))
+    phase = _of_facts([phases.index(facts.phase) for facts in rows.facts], who)
+    is_eval = _of_facts([facts.phase == "eval" for facts in rows.facts], who)
+    segment = _of_facts([facts.segment for facts in rows.facts], who)
+    order = _order(steps, is_eval, phase, segment)
+    keys = [key[order] for key in (steps, phase, segment)]
+    begins = _begins(*keys)
+    keep = np.ones(int(begins.sum()), dtype=bool)
+    if attempts == "latest":
+        keep = _is_latest(rows.starts, *(key[begins] for key in keys))
+    number = np.where(keep, np.cumsum(keep) - 1, _DROPPED)
+    row_of = np.empty(len(steps), dtype=np.int64)
+    row_of[order] = number[np.cumsum(begins) - 1]
+    return _Part(rows, rows.cells(), row_of, order[begins][keep])
+
+
+def _order(steps: Places, *others: Places) -> Places:
+    """Sort by step and then by the others, the first of them first; a log nearly always is sorted."""
+    if bool(np.all(steps[1:] > steps[:-1])):
+        return np.arange(len(steps))
+    return np.lexsort((*reversed(others), steps))
+
+
+def _of_facts(values: Sequence[int], who: Places) -> Places:
+    return np.array(values, dtype=np.int64)[who] if values else np.empty(0, dtype=np.int64)
+
+
+def _begins(*keys: Places) -> NDArray[np.bool_]:
+    """Where in sorted keys another one begins."""
+    begins = np.ones(len(keys[0]), dtype=bool)
+    if len(begins):
+        begins[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return begins
+
+
+def _is_latest(starts: Sequence[Start], steps: Places, phases: Places, segments: Places) -> NDArray[np.bool_]:
+    """Which rows led to the run's present state: a later start discards the steps beyond its own."""
+    keep = np.ones(len(steps), dtype=bool)
+    for segment in {int(segment) for segment in np.unique(segments)}:
+        later = min((start.step for start in starts if start.segment > segment), default=None)
+        if later is not None:
+            keep &= (segments != segment) | (steps <= later)
+    kept = np.flatnonzero(keep)
+    is_last = np.roll(_begins(steps[kept], phases[kept]), -1)  # the next one is of another step or phase
+    keep[kept[~is_last]] = False
+    return keep
+
+
+def _run_id(rows: Rows) -> str:
+    return rows.run_id
 
 
 def _shown(metric: str) -> str:
     """Name of a metric's column; one that is called like another column moves aside."""
-    return f"metric/{metric}" if metric in DTYPES or metric == "segment" else metric
+    return f"metric/{metric}" if metric in DTYPES or metric == SEGMENT.name else metric
 
 
-def _merged(events: Iterable[Event]) -> list[_Row]:
-    """One row for each attempt at a step: later logs of the same attempt add to it."""
-    rows: dict[tuple[str, str, int, int], _Row] = {}
-    for event in events:
-        key = (event.run_id, event.phase, event.step, event.segment)
-        if key in rows:
-            rows[key]["metrics"] |= event.metrics
-            rows[key] |= {name: count for name, count in _tokens(event).items() if count is not None}
-        else:
-            rows[key] = _row(event)
-    return list(rows.values())
+def _metric(parts: Sequence[_Part], name: str) -> pd.arrays.FloatingArray:
+    """A column that keeps NaN and missing apart: pandas' own constructors take the one for the other."""
+    count = sum(map(len, parts))
+    values, missing = np.zeros(count, dtype=np.float64), np.ones(count, dtype=bool)
+    at = 0
+    for part in parts:
+        for places, numbers in _cells(part, name):
+            row = part.row_of[places]
+            kept = slice(None) if row.min(initial=0) >= 0 else row != _DROPPED
+            values[at + row[kept]] = numbers[kept]
+            missing[at + row[kept]] = False
+        at += len(part)
+    return pd.arrays.FloatingArray(values, missing)
 
 
-def _starts(events: Iterable[Event]) -> dict[str, list[tuple[int, int]]]:
-    """Segment and step of each start of training in each run."""
-    starts: dict[str, list[tuple[int, int]]] = {}
-    for event in events:
-        if event.kind == "run" and not event.model_info.get("outside_training"):
-            starts.setdefault(event.run_id, []).append((event.segment, event.step))
-    return starts
+def _cells(part: _Part, name: str) -> list[tuple[Places, Values]]:
+    """What the events say of a metric; where several speak of one row, the last one in order."""
+    pieces = part.cells.get(name, [])
+    if len(pieces) < 2 or len(part.row_of) == len(part):  # noqa: PLR2004  # numpy itself lets the last win
+        return pieces
+    places = np.concatenate([piece[0] for piece in pieces])
+    order = np.argsort(places, kind="stable")
+    return [(places[order], np.concatenate([piece[1] for piece in pieces])[order])]
 
 
-def _latest(rows: list[_Row], starts: dict[str, list[tuple[int, int]]]) -> Iterable[_Row]:
-    """Keep what led to the run's present state: a later start discards the steps beyond its own."""
-    latest: dict[tuple[str, str, int], _Row] = {}
-    for row in sorted(rows, key=lambda row: row["segment"]):
-        later = (step for segment, step in starts.get(row["run_id"], ()) if segment > row["segment"])
-        if row["step"] <= min(later, default=row["step"]):
-            latest[row["run_id"], row["phase"], row["step"]] = row
-    return latest.values()
+def _steps(parts: Sequence[_Part], _: str) -> Places:
+    return _joined_arrays([part.rows.steps[part.firsts] for part in parts], np.int64)
 
 
-def _row(event: Event) -> _Row:
-    return {
-        "segment": event.segment,
-        "step": event.step,
-        "phase": event.phase,
-        "wall_time": event.wall_time,
-        "seed": _int64(event.rng.get("seed")),
-        "run_id": event.run_id,
-        "git_sha": _text(event.model_info.get("git_sha")),
-        "metrics": dict(event.metrics),
-        **_tokens(event),
-    }
+def _wall_times(parts: Sequence[_Part], _: str) -> Values:
+    return _joined_arrays([part.rows.wall_times[part.firsts] for part in parts], np.float64)
 
 
-def _tokens(event: Event) -> dict[str, Any]:
-    return {name: _int64(event.data_slice.get(name)) for name in ("tokens_in", "tokens_out")}
+def _counts(parts: Sequence[_Part], name: str) -> pd.arrays.IntegerArray:
+    """A row's last word on a count."""
+    told = [np.full(len(part), NO_COUNT, dtype=np.int64) for part in parts]
+    for part, counts in zip(parts, told, strict=True):
+        count = part.rows.tokens[name]
+        known = (count != NO_COUNT) & (part.row_of != _DROPPED)
+        counts[part.row_of[known]] = count[known]
+    numbers = _joined_arrays(told, np.int64)
+    return pd.arrays.IntegerArray(np.where(numbers == NO_COUNT, 0, numbers), numbers == NO_COUNT)
 
 
-def _int64(value: object) -> int | None:
-    """A whole number that a column can hold; None for anything else."""
-    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return int(value) if is_whole and -(2**63) <= value < 2**63 else None  # type: ignore[operator,call-overload]
+def _whole_fact(parts: Sequence[_Part], name: str) -> pd.arrays.IntegerArray:
+    known = [[getattr(facts, name) for facts in part.rows.facts] for part in parts]
+    who = [part.rows.who[part.firsts] for part in parts]
+    values = [_of_facts([v or 0 for v in each], w) for each, w in zip(known, who, strict=True)]
+    missing = [_of_facts([v is None for v in each], w) for each, w in zip(known, who, strict=True)]
+    return pd.arrays.IntegerArray(_joined_arrays(values, np.int64), _joined_arrays(missing, np.bool_))
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+def _text_fact(parts: Sequence[_Part], name: str) -> Any:  # noqa: ANN401  # an array of the dtype string
+    known = [getattr(facts, name) for part in parts for facts in part.rows.facts]
+    ends = np.cumsum([0, *(len(part.rows.facts) for part in parts)])
+    who = [part.rows.who[part.firsts] + end for part, end in zip(parts, ends, strict=False)]
+    return _texts(known, _joined_arrays(who, np.int64))
 
 
-def _order(row: _Row) -> tuple[str, int, bool, int]:
-    return row["run_id"], row["step"], row["phase"] == "eval", row["segment"]
+def _run_ids(parts: Sequence[_Part], _: str) -> Any:  # noqa: ANN401  # the same
+    return _texts(
+        [part.rows.run_id for part in parts], np.repeat(np.arange(len(parts)), list(map(len, parts)))
+    )
 
 
-def _column(rows: list[_Row], name: str, dtype: str) -> Any:  # noqa: ANN401  # an array of any dtype
-    if dtype == "Float64":
-        return _float_array([row["metrics"].get(name) for row in rows])
-    return pd.Series([row.get(name) for row in rows], dtype=dtype)
+def _texts(known: list[str | None], places: Places) -> Any:  # noqa: ANN401  # the same
+    return pd.array(known, dtype=pd.StringDtype()).take(places)
 
 
-def _float_array(values: list[int | float | None]) -> pd.arrays.FloatingArray:
-    """Keep NaN and missing apart: pandas' own constructors take the one for the other."""
-    numbers = np.array([0.0 if value is None else as_float(value) for value in values], dtype="float64")
-    return pd.arrays.FloatingArray(numbers, np.array([value is None for value in values], dtype=bool))
+def _joined_arrays(arrays: list[NDArray[Any]], dtype: type[Any]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype=dtype), *arrays]).astype(dtype, copy=False)
+
+
+_MAKERS: Final[dict[str, Callable[[Sequence[_Part], str], Any]]] = {
+    "step": _steps,
+    "phase": _text_fact,
+    "tokens_in": _counts,
+    "tokens_out": _counts,
+    "wall_time": _wall_times,
+    "seed": _whole_fact,
+    "run_id": _run_ids,
+    "git_sha": _text_fact,
+    SEGMENT.name: _whole_fact,
+}

@@ -62,15 +62,23 @@ def normalize(
         trl: TRL release, where it is known: a few keys hold another quantity in older ones.
     """
     raws, numbers, notes = _read(logs)
+    told = named(raws, numbers, trainer, args, trl)
+    return told._replace(notes=[*notes, *told.notes]) if notes else told
+
+
+def named(
+    raws: tuple[str, ...],
+    numbers: tuple[int | float, ...],
+    trainer: str,
+    args: Mapping[str, Any] = _NO_ARGS,
+    trl: str = "",
+) -> Normalized:
+    """Do what `normalize` does, with a log of plain numbers alone, given as its keys and its numbers."""
     layout = _layout(raws, trainer, trl)
     train = layout.train.of(numbers)
     _derive(train, trainer, args, trl)
     return Normalized(
-        train,
-        layout.eval.of(numbers),
-        layout.summary.of(numbers),
-        [*notes, *layout.notes],
-        layout.raw_names,
+        train, layout.eval.of(numbers), layout.summary.of(numbers), [*layout.notes], layout.raw_names
     )
 
 

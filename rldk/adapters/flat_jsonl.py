@@ -54,7 +54,7 @@ class FlatJsonlAdapter:
         """Whether one of the first lines is an object with a step and a number, and none is RLDK's."""
         head = limits.head(self._path)
         if not head:
-            return limits.is_zstd(self._path) and _plain_name(self._path).endswith(SUFFIXES)
+            return limits.is_zstd(self._path) and plain_name(self._path).endswith(SUFFIXES)
         lines = [line for line in head.removeprefix(_BOM).split(b"\n") if line.strip()]
         judged = list(islice(lines, _LINES_JUDGED))
         is_json = bool(judged) and judged[0].lstrip()[:1] == b"{"
@@ -103,7 +103,7 @@ class _Rows:
     """Turns the lines of one file into events."""
 
     def __init__(self, path: Path, skips: Skips) -> None:
-        self._default = _plain_name(path).removesuffix(".jsonl").removesuffix(".ndjson")
+        self._default = plain_name(path).removesuffix(".jsonl").removesuffix(".ndjson")
         self._skips = skips
         self._names = limits.Names(str(path))
         self._ids = limits.Names(str(path), "runs")
@@ -140,6 +140,34 @@ class _Rows:
             elif value is not None:
                 self._skips.value(key)
         return numbers
+
+
+def numbers_of(record: Mapping[str, Any]) -> dict[str, int | float]:
+    """Read the numbers of one record, decoded from a log in any of the formats.
+
+    Returns:
+        The metrics of an event, or of a line of the long format, under their canonical names; else every
+        number of the record under its own name, and under its canonical one where all trainers agree on it.
+    """
+    metrics = record.get("metrics")
+    if isinstance(metrics, dict):
+        return _numbers(metrics)
+    if {"step", "name", "value"} <= record.keys():
+        return _number_of_line(msgspec.json.encode(event_json.spell_non_finite(dict(record))))
+    numbers = _numbers(_flat(dict(record)))
+    return {name: value for raw, value in numbers.items() if (name := long_format.known(raw))} | numbers
+
+
+def _number_of_line(text: bytes) -> dict[str, int | float]:
+    try:
+        line = long_format.decode(text)
+    except EventFormatError:
+        return {}
+    return {} if line.value is None else {long_format.metric_of(line): line.value}
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, int | float]:
+    return {key: read for key, value in row.items() if (read := number(value)) is not None}
 
 
 def _row(line: bytes) -> tuple[dict[str, Any] | None, str]:
@@ -195,7 +223,8 @@ def _is_ours(line: bytes) -> bool:
     return False
 
 
-def _plain_name(path: Path) -> str:
+def plain_name(path: Path) -> str:
+    """A file's name without what tells that it is compressed."""
     return path.resolve().name.removesuffix(".gz").removesuffix(".zst")
 
 

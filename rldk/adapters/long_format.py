@@ -16,19 +16,14 @@ import math
 from collections import Counter
 from datetime import datetime
 from functools import cache
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, get_args
+from typing import Any, Final, NamedTuple, cast, get_args
 
 import msgspec
 
-from rldk import catalog, journal
+from rldk import catalog
+from rldk import event as event_json
 from rldk.errors import EventFormatError
 from rldk.event import Event, Kind, spell_non_finite
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-    from typing import BinaryIO
 
 SHORT_NAMES: Final = {
     "kl_mean": "kl",
@@ -163,13 +158,17 @@ def decode(text: bytes) -> Line:
     )
 
 
-def read(path: Path) -> Iterator[Event | Line | str]:
-    """Read a file line by line: an event, a line of the long format, or why it is neither."""
-    start = 0
-    with path.open("rb") as file:
-        for entry in journal.read(path):
-            yield entry.event or _as_line(file, start, entry)
-            start = entry.end
+def read(line: bytes) -> Event | Line | str:
+    """Read a line of either format: an event, a line of the long format, or why it is neither."""
+    try:
+        return event_json.decode(line)
+    except EventFormatError as error:
+        if not (b'"name"' in line and b'"value"' in line):
+            return error.reason
+    try:
+        return decode(line)
+    except EventFormatError as error:
+        return error.reason
 
 
 class Grouper:
@@ -183,12 +182,23 @@ class Grouper:
         self._run_id = run_id
         self._began: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
+        self._log: _Log | None = None
+        self._lines: list[Line] = []
 
-    def events(self, lines: Iterable[Line]) -> Iterator[Event]:
-        """Make an event of neighbouring lines that share run, step, phase and time."""
-        measured = (line for line in lines if line.value is not None)
-        for log, group in groupby(measured, key=_log_of):
-            yield self._event(log, list(group))
+    def take(self, line: Line) -> Event | None:
+        """Take a line; gives the event of the lines before, where they share run, step, phase and time."""
+        if line.value is None:
+            return None
+        log = _log_of(line)
+        done = self.rest() if log != self._log else None
+        self._log = log
+        self._lines.append(line)
+        return done
+
+    def rest(self) -> Event | None:
+        """Give the event of the lines that have none yet; None where there are none."""
+        lines, self._lines = self._lines, []
+        return self._event(self._log, lines) if self._log is not None and lines else None
 
     def _event(self, log: _Log, lines: list[Line]) -> Event:
         run_id = log.run_id or self._run_id
@@ -234,14 +244,14 @@ def metric_of(line: Line) -> str:
     name = line.name.removeprefix(_EVAL) if line.phase == "eval" else line.name
     told = (
         line.meta.get("metric"),
-        isinstance(raw, str) and _known(raw.removeprefix(_EVAL), trainer),
+        isinstance(raw, str) and known(raw.removeprefix(_EVAL), trainer),
         _METRIC_OF_SHORT_NAME.get(name),
-        _known(name, trainer),
+        known(name, trainer),
     )
     return next((found for found in told if found and isinstance(found, str)), name)
 
 
-def _known(raw: str, trainer: object) -> str | None:
+def known(raw: str, trainer: object = None) -> str | None:
     """Canonical name of a raw key; without a trainer, where every trainer means the same by it."""
     trainers = [trainer] if isinstance(trainer, str) else _trainers()
     names = {match.name for each in trainers if (match := catalog.find(raw, each)) is not None}
@@ -263,19 +273,6 @@ def _model_info(run_id: str, log: _Log, line: Line) -> dict[str, Any]:
     told = {"trainer": line.meta.get("trainer"), "source": line.meta.get("source"), "tags": line.tags}
     known = {"run_id": run_id, "phase": log.phase, "segment": log.segment}
     return known | {name: value for name, value in told.items() if value}
-
-
-def _as_line(file: BinaryIO, start: int, entry: journal.Entry) -> Line | str:
-    if entry.end - start > journal.MAX_LINE_BYTES:
-        return entry.reason
-    file.seek(start)
-    text = file.read(entry.end - start)
-    if not (b'"name"' in text and b'"value"' in text):
-        return entry.reason
-    try:
-        return decode(text)
-    except EventFormatError as error:
-        return error.reason
 
 
 def _loose(text: bytes) -> _Loose:

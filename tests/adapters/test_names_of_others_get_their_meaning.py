@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rldk.canonical import Names, nearest
+from rldk.canonical import Renamer, nearest
 from rldk.event import Event
 from rldk.ingest import ingest_runs
 
@@ -56,7 +56,9 @@ def test_the_trainer_is_found_by_its_keys(tmp_path):
 def test_a_trackers_prefix_is_taken_off(prefix):
     """As transformers' callbacks put it on for W&B and TensorBoard."""
     logs = {f"{prefix}reward": 1.0, f"{prefix}kl": 0.5, "eval/reward": 2.0, "train/global_step": 7}
-    train, evaluated = Names().canonical([raw(**logs)])
+    renamer = Renamer()
+    assert not renamer.take(raw(**logs))
+    train, evaluated = renamer.rest()
     assert train.metrics == {"reward_mean": 1.0, "kl_mean": 0.5}
     assert (evaluated.phase, evaluated.metrics) == ("eval", {"reward_mean": 2.0})
 

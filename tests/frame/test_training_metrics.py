@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from rldk.errors import SettingError
-from rldk.frame import DTYPES, training_metrics
+from rldk.frame import training_metrics
+from rldk.schema import DTYPES
 
 
 @pytest.fixture

@@ -1,0 +1,244 @@
+"""What has one run logged: its metrics events in columns, while they are being read."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from rldk.event import as_float
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from rldk.event import Event
+
+    Places = NDArray[np.int64]
+    Values = NDArray[np.float64]
+
+NO_COUNT: Final = -(2**63)
+"""Stands for a count that nobody told."""
+
+_MOST_BLOCKS: Final = 1000
+_MOST_CACHED: Final = 10_000
+
+
+class Facts(NamedTuple):
+    """What many events of a run repeat."""
+
+    phase: str
+    segment: int
+    git_sha: str | None
+    seed: int | None
+
+
+class Start(NamedTuple):
+    """A start of training: its segment, and the step from which it went on."""
+
+    segment: int
+    step: int
+
+
+class Rows:
+    """The metrics events of one run: 8 bytes a number, and 40 an event.
+
+    Attributes:
+        run_id: The run.
+        facts: What the events repeat; `columns` tells which event has which.
+        starts: Each start of training.
+        segments: Every segment that any event tells of.
+        continues: The run whose checkpoint this one resumed; None for none.
+        trainer: The trainer that the events name; empty for none.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.facts: list[Facts] = []
+        self.starts: list[Start] = []
+        self.segments: set[int] = set()
+        self.continues: str | None = None
+        self.trainer = ""
+        self._numbers: dict[Facts, int] = {}
+        self._cached: dict[tuple[Any, ...], int] = {}
+        self._who, self._steps, self._wall_times = array("q"), array("q"), array("d")
+        self._tokens_in, self._tokens_out = array("q"), array("q")
+        self._blocks: dict[tuple[str, ...], _Block] = {}
+        self._cells: dict[str, _Block] = {}
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def add(self, event: Event) -> None:
+        """Take an event over; of those that are no metrics only what they tell of the run."""
+        info = event.model_info
+        if event.kind != "metrics":
+            self._note(event)
+            return
+        key = (
+            info.get("phase", "train"),
+            info.get("segment", 0),
+            info.get("git_sha"),
+            event.rng.get("seed"),
+            info.get("trainer"),
+        )
+        try:
+            who = self._cached[key]
+        except (KeyError, TypeError):  # TypeError: a seed that is a list
+            who = self._new_facts(event, key)
+        self._put(event.metrics)
+        counts = event.data_slice
+        self._who.append(who)
+        self._steps.append(event.step)
+        self._wall_times.append(event.wall_time)
+        self._tokens_in.append(_count(counts["tokens_in"]) if "tokens_in" in counts else NO_COUNT)
+        self._tokens_out.append(_count(counts["tokens_out"]) if "tokens_out" in counts else NO_COUNT)
+
+    def _note(self, event: Event) -> None:
+        info = event.model_info
+        self.segments.add(event.segment)
+        self.trainer = str(info.get("trainer") or self.trainer)
+        continues = info.get("continues")
+        if isinstance(continues, str):
+            self.continues = continues
+        if event.kind == "run" and not info.get("outside_training"):
+            self.starts.append(Start(event.segment, event.step))
+
+    def _new_facts(self, event: Event, key: tuple[Any, ...]) -> int:
+        self.segments.add(event.segment)
+        self.trainer = str(event.model_info.get("trainer") or self.trainer)
+        sha = event.model_info.get("git_sha")
+        seed = whole(event.rng.get("seed"))
+        facts = Facts(event.phase, event.segment, sha if isinstance(sha, str) else None, seed)
+        who = self._number(facts)
+        if len(self._cached) < _MOST_CACHED and not isinstance(key[3], list | dict | float):
+            self._cached[key] = who
+        return who
+
+    def _number(self, facts: Facts) -> int:
+        if facts not in self._numbers:
+            self._numbers[facts] = len(self.facts)
+            self.facts.append(facts)
+        return self._numbers[facts]
+
+    def _put(self, metrics: Mapping[str, int | float]) -> None:
+        """Most logs have the names of the one before, and their numbers are appended at once."""
+        names = tuple(metrics)
+        block = self._blocks.get(names)
+        if block is None:
+            if len(self._blocks) >= _MOST_BLOCKS:
+                self._put_singly(metrics)
+                return
+            block = self._blocks[names] = _Block(array("q"), array("d"))
+        _extend(block.values, metrics.values())
+        block.places.append(len(self._steps))
+
+    def _put_singly(self, metrics: Mapping[str, int | float]) -> None:
+        for name, value in metrics.items():
+            block = self._cells.get(name)
+            if block is None:
+                block = self._cells[name] = _Block(array("q"), array("d"))
+            block.values.append(as_float(value))
+            block.places.append(len(self._steps))
+
+    def extend(self, other: Rows, segments: Mapping[int, int] | None = None) -> None:
+        """Take over the events of another part of the run, behind those that are here.
+
+        Args:
+            other: The part.
+            segments: What its segments are called here, where that is not what they are called there.
+        """
+        moved = {segment: segment for segment in other.segments} if segments is None else segments
+        at = len(self)
+        numbers = [self._number(facts._replace(segment=moved[facts.segment])) for facts in other.facts]
+        self._who.extend(numbers[who] for who in other._who)
+        for mine, theirs in zip(self._columns(), other._columns(), strict=True):
+            mine.extend(theirs)
+        for names, block in other._blocks.items():
+            self._blocks.setdefault(names, _Block(array("q"), array("d"))).extend(block, at)
+        for name, block in other._cells.items():
+            self._cells.setdefault(name, _Block(array("q"), array("d"))).extend(block, at)
+        self.starts += [Start(moved[start.segment], start.step) for start in other.starts]
+        self.segments.update(moved.values())
+        self.trainer = self.trainer or other.trainer
+
+    def _columns(self) -> tuple[array[Any], ...]:
+        return self._steps, self._wall_times, self._tokens_in, self._tokens_out
+
+    @property
+    def who(self) -> Places:
+        """Which of `facts` each event has, of shape (events,)."""
+        return np.frombuffer(self._who, dtype=np.int64)
+
+    @property
+    def steps(self) -> Places:
+        """The step of each event, of shape (events,)."""
+        return np.frombuffer(self._steps, dtype=np.int64)
+
+    @property
+    def wall_times(self) -> Values:
+        """Seconds since the run began at each event, of shape (events,)."""
+        return np.frombuffer(self._wall_times, dtype=np.float64)
+
+    @property
+    def tokens(self) -> Mapping[str, Places]:
+        """The counts that each event tells, or `NO_COUNT`, of shape (events,)."""
+        counts = {"tokens_in": self._tokens_in, "tokens_out": self._tokens_out}
+        return {name: np.frombuffer(count, dtype=np.int64) for name, count in counts.items()}
+
+    def names(self) -> set[str]:
+        """Every metric that was measured."""
+        return {name for names in self._blocks for name in names} | set(self._cells)
+
+    def cells(self) -> dict[str, list[tuple[Places, Values]]]:
+        """For each metric the numbers of the events that have it, and their values.
+
+        A metric has several pairs where it was logged beside different others; the numbers of an
+        event are counted from 0, and within a pair they grow.
+        """
+        found: dict[str, list[tuple[Places, Values]]] = {}
+        for names, block in self._pieces():
+            places = np.frombuffer(block.places, dtype=np.int64)
+            matrix = np.frombuffer(block.values, dtype=np.float64).reshape(-1, len(names) or 1)
+            for column, name in enumerate(names):
+                found.setdefault(name, []).append((places, matrix[:, column]))
+        return found
+
+    def _pieces(self) -> Iterator[tuple[Sequence[str], _Block]]:
+        yield from self._blocks.items()
+        yield from (((name,), block) for name, block in self._cells.items())
+
+
+class _Block(NamedTuple):
+    """Events that measured the same metrics: their numbers, and their values row by row."""
+
+    places: array[int]
+    values: array[float]
+
+    def extend(self, other: _Block, at: int) -> None:
+        self.places.extend(place + at for place in other.places)
+        self.values.extend(other.values)
+
+
+def _extend(values: array[float], new: Any) -> None:  # noqa: ANN401  # the values of any dictionary
+    end = len(values)
+    try:
+        values.extend(new)
+    except OverflowError:  # an integer beyond the floats
+        del values[end:]
+        values.extend(map(as_float, new))
+
+
+def _count(value: object) -> int:
+    read = whole(value)
+    return NO_COUNT if read is None else read
+
+
+def whole(value: object) -> int | None:
+    """Read a whole number that a column of 64 bits can hold; None for anything else."""
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if is_whole and -(2**63) <= value < 2**63 else None  # type: ignore[operator,call-overload]
