@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from rldk.event import Event
 
 settings.register_profile("rldk", deadline=None)  # no test depends on how fast the machine is
 settings.load_profile("rldk")
+
+QUIET_MLFLOW = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @pytest.fixture
@@ -55,16 +58,16 @@ def free_port():
 @pytest.fixture(scope="session")
 def serve_mlflow():
     """Run a real `mlflow server`, one worker and no jobs, on a database; files go beside it."""
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
     @contextmanager
     def serve(database):
         port, folder = unused_port(), database.parent
         store = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder)]
+        environment = os.environ | QUIET_MLFLOW
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port), *store]
         with (
             (folder / "server.log").open("wb") as log,
-            subprocess.Popen(command, cwd=folder, env=os.environ | quiet, stdout=log, stderr=log) as server,
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log) as server,
         ):
             try:
                 yield wait_until_ready(f"http://127.0.0.1:{port}", server)
@@ -72,6 +75,55 @@ def serve_mlflow():
                 server.terminate()
 
     return serve
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow_db(tmp_path_factory):
+    """An MLflow database without runs: to migrate one takes seconds, to copy it none."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    made = f"from mlflow import MlflowClient; MlflowClient('sqlite:///{folder}/empty.db')"
+    subprocess.run([sys.executable, "-c", made], check=True, cwd=folder, env=os.environ | QUIET_MLFLOW)
+    return folder / "empty.db"
+
+
+@pytest.fixture
+def mlflow_db(empty_mlflow_db, tmp_path, monkeypatch):
+    """The URI of a database that MLflow is configured to use."""
+    shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    yield from _configured(uri, monkeypatch)
+
+
+@pytest.fixture
+def mlflow_server(_mlflow_server, monkeypatch):
+    """The address of a server that MLflow is configured to use."""
+    yield from _configured(_mlflow_server, monkeypatch)
+
+
+def _configured(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    yield uri
+    sys.modules["mlflow"].end_run() if "mlflow" in sys.modules else None
+
+
+@pytest.fixture(scope="session")
+def _mlflow_server(empty_mlflow_db, tmp_path_factory, serve_mlflow):
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_mlflow_db, folder / "mlflow.db")
+    with serve_mlflow(folder / "mlflow.db") as address:
+        yield address
+
+
+@pytest.fixture
+def mlflow_postgres(_mlflow_postgres, monkeypatch):
+    """The URI of a PostgreSQL database that MLflow is configured to use."""
+    yield from _configured(_mlflow_postgres, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def _mlflow_postgres(_postgres_server):
+    return _postgres_server.database()
 
 
 @pytest.fixture

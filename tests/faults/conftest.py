@@ -18,7 +18,6 @@ from rldk_wandb import fragments
 from rldk_wandb.names import SEQ, TIME
 from rldk_wandb.offline import WandbFile
 from tests.bridges._wandb_runs import forget_wandb, offline_in
-from tests.bridges.conftest import empty_mlflow_db  # noqa: F401  # a fixture
 from tests.faults import _table
 from tests.faults._life import DEADLINE_S, FAST, RUN_ID, SLACK_S, is_complete
 from tests.faults._proxy import Proxy
@@ -104,7 +103,7 @@ def repeated_rows(folder):
 
 
 @pytest.fixture(scope="session")
-def faults_server(tmp_path_factory, empty_mlflow_db, serve_mlflow):  # noqa: F811
+def faults_server(tmp_path_factory, empty_mlflow_db, serve_mlflow):
     """The address of a real MLflow server."""
     folder = tmp_path_factory.mktemp("faults-mlflow")
     shutil.copy(empty_mlflow_db, folder / "mlflow.db")

@@ -1,4 +1,4 @@
-"""Test doubles for those who build on RLDK: a sink in memory, and a clock that stands still."""
+"""A sink in memory, and a clock that stands still: what those who build on RLDK test with."""
 
 from __future__ import annotations
 
