@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from rldk.errors import SourceError
-from rldk_wandb.wire import UNDECODABLE, VARINT, fields, tag
+from rldk_wandb.wire import BYTES, UNDECODABLE, VARINT, fields, tag, varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,12 +69,40 @@ class Damage:
 
 _BLOCK: Final = 32768
 _NUM: Final = tag(1, VARINT)  # of Record, in wandb_internal.proto
+_NUM_FIRST: Final = bytes([_NUM])
 
-Fields = list[tuple[int, Any]]
+
+class Places:
+    """Where records lie in a file, so that they can be read again: 12 bytes for each piece of each."""
+
+    def __init__(self) -> None:
+        self._starts = array("Q")
+        self._sizes = array("i")  # negative where the record goes on in another chunk
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def add(self, place: Place) -> None:
+        """Note one more record."""
+        *others, (start, size) = place
+        for begin, length in others:
+            self._starts.append(begin)
+            self._sizes.append(-length)
+        self._starts.append(start)
+        self._sizes.append(size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._starts, self._sizes, strict=True)
+
+
+Place = tuple[tuple[int, int], ...]
+"""The offset and the size of each piece of a record."""
+
+Fields = Sequence[tuple[int, Any]]
 """A record's fields: their tags, and an int or bytes as the tag's wire type has it."""
 
 
-def records(path: Path, damage: Damage, *, block: int = 0) -> Iterator[Fields]:
+def records(path: Path, damage: Damage, *, block: int = 0) -> Iterator[tuple[Fields, Place]]:
     """Read the records that are whole, one at a time, and count the damage.
 
     Args:
@@ -87,6 +117,22 @@ def records(path: Path, damage: Damage, *, block: int = 0) -> Iterator[Fields]:
         if block:
             file.seek(block * _BLOCK)
         yield from _numbered(_records(_chunks(file, damage), damage), damage)
+
+
+def records_at(path: Path, places: Places) -> Iterator[Fields]:
+    """Read records again that were found whole before, without looking at the rest of the file.
+
+    Raises:
+        SourceError: The file cannot be opened any more.
+    """
+    with _open(path) as file:
+        data = b""
+        for start, size in places:
+            file.seek(start)
+            data += file.read(abs(size))
+            if size >= 0:
+                yield _decoded(data)[1]
+                data = b""
 
 
 def block_count(path: Path) -> int:
@@ -131,33 +177,46 @@ _KINDS: Final = re.compile(rb"[\x01-\x04]")
 _SEARCH: Final = 256 * _BLOCK  # bytes to sum, at most, while looking for chunks in one block: milliseconds
 
 
-class _Chunk(NamedTuple):
-    kind: int
-    payload: bytes
+_Chunk = tuple[int, bytes, int]
+"""Its kind, what it holds, and where in the file that begins."""
 
 
 def _chunks(file: BinaryIO, damage: Damage) -> Iterator[_Chunk]:
-    pos = file.tell() % _BLOCK
+    begin, pos = divmod(file.tell(), _BLOCK)
+    begin *= _BLOCK
     block = bytes(pos) + file.read(_BLOCK - pos)
     while block[pos:]:
-        yield from _chunks_of(block, pos, damage)
+        yield from _chunks_of(block, pos, begin, damage)
+        begin += _BLOCK
         block, pos = file.read(_BLOCK), 0
 
 
-def _chunks_of(block: bytes, pos: int, damage: Damage) -> Iterator[_Chunk]:
+def _chunks_of(block: bytes, pos: int, begin: int, damage: Damage) -> list[_Chunk]:
     search = _SEARCH
-    while len(block) - pos >= _HEAD.size:
-        if end := _end_of_chunk(block, pos):
-            yield _Chunk(block[pos + 6], block[pos + 7 : end])
-            pos = end
-            continue
+    found: list[_Chunk] = []
+    while len(block) - (pos := _follow(block, pos, begin, found)) >= _HEAD.size:
         after, search = _find_chunk(block, pos + 1, search)
         if after is None and _is_cut_off(block, pos):
             break
-        damage.places += 1
-        yield _Chunk(_GAP, b"")
+        found.append((_GAP, b"", 0))
         pos = len(block) if after is None else after
     damage.torn |= len(block) < _BLOCK and pos < len(block)
+    return found
+
+
+def _follow(block: bytes, pos: int, begin: int, found: list[_Chunk]) -> int:
+    """Add the whole chunks that come one after the other; where there are no more of them."""
+    view, crc32, unpack = memoryview(block), zlib.crc32, _HEAD.unpack_from  # looked up 300,000 times else
+    last = len(block) - _HEAD.size
+    while pos <= last:
+        checksum, length, kind = unpack(block, pos)
+        start = pos + 7
+        end = start + length
+        if not _FULL <= kind <= _LAST or end > len(block) or crc32(view[pos + 6 : end]) != checksum:
+            break
+        found.append((kind, block[start:end], begin + start))
+        pos = end
+    return pos
 
 
 def _end_of_chunk(block: bytes, pos: int) -> int | None:
@@ -186,44 +245,48 @@ def _find_chunk(block: bytes, pos: int, search: int) -> tuple[int | None, int]:
     return None, search
 
 
-class _Record(NamedTuple):
-    data: bytes
-    joined: bool
+_Record = tuple[bytes, Place]
 
 
 def _records(chunks: Iterable[_Chunk], damage: Damage) -> Iterator[_Record]:
-    parts: list[bytes] = []
-    for kind, payload in chunks:
+    parts: list[_Chunk] = []
+    for chunk in chunks:
+        kind, payload, start = chunk
+        damage.places += kind == _GAP
         if kind in {_FULL, _FIRST, _GAP} and parts:
             damage.pieces += 1
             parts = []
         if kind == _FULL:
-            yield _Record(payload, joined=False)
+            yield payload, ((start, len(payload)),)
         elif kind == _FIRST or (kind != _GAP and parts):
-            parts.append(payload)
+            parts.append(chunk)
         elif kind != _GAP:
             damage.pieces += 1
         if kind == _LAST and parts:
-            yield _Record(b"".join(parts), joined=True)
+            yield _joined(parts)
             parts = []
     damage.torn |= bool(parts)
 
 
-def _numbered(records: Iterable[_Record], damage: Damage) -> Iterator[Fields]:
+def _joined(parts: Iterable[_Chunk]) -> _Record:
+    data = b"".join(payload for _, payload, _ in parts)
+    return data, tuple((start, len(payload)) for _, payload, start in parts)
+
+
+def _numbered(records: Iterable[_Record], damage: Damage) -> Iterator[tuple[Fields, Place]]:
     """Decode the records' outer layer, and use their numbers to see what is missing.
 
     Where a whole block is cut out of a file, all checksums are right and the halves of two records
     are joined. Then the next number leaps with no damage in between: such a record is dropped.
     """
     last, before = 0, damage.seen
-    held: Fields | None = None  # a joined record, until the next number vouches for it
-    for data, joined in records:
+    held: tuple[Fields, Place] | None = None  # a joined record, until the next number vouches for it
+    for data, place in records:
         try:
-            decoded = list(fields(data))
+            number, decoded = _decoded(data)
         except UNDECODABLE:
             damage.garbled += 1
             continue
-        number = next((value for head, value in decoded if head == _NUM), 0)
         if not number and last:  # only files of 2021 have none: it is half of a record, the next one tells
             continue
         if number > last + 1:
@@ -233,9 +296,38 @@ def _numbered(records: Iterable[_Record], damage: Damage) -> Iterator[Fields]:
                 held = None
         if held:
             yield held
-        held = decoded if joined else None
+            held = None
         last, before = number, damage.seen
-        if not joined:
-            yield decoded
+        if len(place) > 1:
+            held = decoded, place
+        else:
+            yield decoded, place
     if held:
         yield held
+
+
+def _decoded(data: bytes) -> tuple[int, Fields]:
+    """A record's number, 0 for none, and its fields.
+
+    Raises:
+        UNDECODABLE: It is no message.
+    """
+    return _usual(data) or _any(data)
+
+
+def _usual(data: bytes) -> tuple[int, Fields] | None:
+    """Decode what nearly every record is, its number and one message; None for any other."""
+    if data[:1] != _NUM_FIRST:
+        return None
+    try:
+        number, pos = varint(data, 1)
+        head, pos = varint(data, pos)
+        size, pos = varint(data, pos)
+    except UNDECODABLE:
+        return None
+    return (number, ((head, data[pos:]),)) if pos + size == len(data) and head & 7 == BYTES else None
+
+
+def _any(data: bytes) -> tuple[int, Fields]:
+    decoded = list(fields(data))
+    return next((value for head, value in decoded if head == _NUM), 0), decoded

@@ -7,22 +7,19 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rldk_wandb.names import SEQ, TIME
-from rldk_wandb.offline import Run, WandbFile
+from rldk_wandb.offline import Run, Survey, WandbFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from rldk_wandb.blocks import Damage
 
 
 class DiskRun:
     """One run in one file or several, of which the earlier come first."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._files = list(files)
-        self._runs: list[Run] = []
-        self._read: list[tuple[WandbFile, WandbFile, WandbFile]] = []
+        self._files = [WandbFile(path) for path in files]
+        self._found: list[Survey] = []
 
     def run(self) -> Run:
         """What the files say of the run: the last word on each.
@@ -30,26 +27,29 @@ class DiskRun:
         Raises:
             SourceError: A file cannot be opened.
         """
-        self._read = [(WandbFile(path), WandbFile(path), WandbFile(path)) for path in self._files]
-        self._runs = [file.run(without_key=SEQ) for file, _, _ in self._read]
-        return _united(self._runs)
+        self._found = [file.survey(SEQ) for file in self._files]
+        return _united([found.run for found in self._found])
 
     def ours(self) -> Iterator[dict[str, Any]]:
         """The rows of RLDK, in the order of their time."""
-        return heapq.merge(*(file.rows(with_key=SEQ) for _, file, _ in self._read), key=_time)
+        rows = (file.rows_at(found.with_key) for file, found in self._pairs())
+        return heapq.merge(*rows, key=_time)
 
     def theirs(self) -> Iterator[dict[str, Any]]:
         """The rows of all others, in the order in which they were logged."""
-        return chain.from_iterable(file.rows(without_key=SEQ) for _, _, file in self._read)
+        return chain.from_iterable(file.rows_at(found.without_key) for file, found in self._pairs())
 
     def problems(self) -> list[str]:
         """What could not be read, once all rows have been; a sentence each."""
         told: list[str] = []
-        for run, read in zip(self._runs, self._read, strict=True):
-            where = read[0].path.name if len(self._files) == 1 else _short(read[0].path)
-            sentences = [] if run.has_ended else [_GOING]
-            told += [f"{where}: {sentence}" for sentence in sentences + _damage(read).sentences()]
+        for file, found in self._pairs():
+            where = file.path.name if len(self._files) == 1 else _short(file.path)
+            sentences = [] if found.run.has_ended else [_GOING]
+            told += [f"{where}: {sentence}" for sentence in sentences + file.damage.sentences()]
         return told
+
+    def _pairs(self) -> Iterator[tuple[WandbFile, Survey]]:
+        return zip(self._files, self._found, strict=True)
 
 
 _GOING = "the run is still going or was killed; its last rows may be missing"
@@ -57,13 +57,6 @@ _GOING = "the run is still going or was killed; its last rows may be missing"
 
 def _short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
-
-
-def _damage(read: tuple[WandbFile, WandbFile, WandbFile]) -> Damage:
-    """Sum up what three readings of one file, each of other messages, could not read."""
-    damage = read[0].damage
-    damage.unread = sum(file.damage.unread for file in read)
-    return damage
 
 
 def _time(row: dict[str, Any]) -> float:

@@ -6,20 +6,21 @@ fields that RLDK needs are decoded.
 
 from __future__ import annotations
 
-import json
-import struct
+import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from rldk_wandb.blocks import Damage, block_count, records
-from rldk_wandb.wire import FIXED64, UNDECODABLE, VARINT, MalformedError, fields, signed, tag, zigzag
+from rldk_wandb.blocks import Damage, Places, block_count, records, records_at
+from rldk_wandb.items import drop, mark, put, read_item, read_row
+from rldk_wandb.summary import Summary
+from rldk_wandb.wire import UNDECODABLE, VARINT, fields, signed, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from rldk_wandb.blocks import Fields, Place
 
 
 @dataclass
@@ -92,6 +93,21 @@ class Run:
         return self.exit_code is not None
 
 
+@dataclass
+class Survey:
+    """What one reading of a file has found.
+
+    Attributes:
+        run: What it says of its run.
+        with_key: Where the rows are that have a key.
+        without_key: Where all others are.
+    """
+
+    run: Run = field(default_factory=Run)
+    with_key: Places = field(default_factory=Places)
+    without_key: Places = field(default_factory=Places)
+
+
 class WandbFile:
     """One `.wandb` file, read as a stream: memory holds one record at a time.
 
@@ -104,24 +120,35 @@ class WandbFile:
         self.path = path
         self.damage = Damage()
 
-    def run(self, *, without_key: str | None = None) -> Run:
+    def run(self) -> Run:
         """Read what the file says of its run; the rows are passed over.
-
-        Args:
-            without_key: Pass over what W&B put into the summary with a row that has this key.
 
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
-        run, summary, unwanted = Run(), _Summary(), _mark(without_key)
-        for head, message in self._messages({*_RUN_READERS, _SUMMARY}):
-            if head != _SUMMARY:
-                self._read(_RUN_READERS[head], message, run)
-            elif not (unwanted and unwanted in message):
-                self._read(_read_summary, message, summary)
-        for path, item in summary.items():
-            self._read(lambda item, path: _put(run.summary, list(path), _item(item)[1]), item, path)
-        return run
+        return self.survey(None).run
+
+    def survey(self, key: str | None) -> Survey:
+        """Read what the file says of its run, and see where the rows are, which `rows_at` can read.
+
+        What W&B put into the summary with a row that has the key is passed over.
+
+        Raises:
+            SourceError: The file cannot be opened, or is no `.wandb` file.
+        """
+        found, wanted = Survey(), mark(key)
+        messages = self._messages({*_RUN_READERS, _SUMMARY, _HISTORY})
+        summary = Summary(self.damage)
+        for head, message, place in messages:
+            has_key = bool(wanted) and wanted in message
+            if head == _HISTORY:
+                (found.with_key if has_key else found.without_key).add(place)
+            elif head != _SUMMARY:
+                self._read(_RUN_READERS[head], message, found.run)
+            elif not has_key:
+                summary.change(message)
+        found.run.summary = summary.entries()
+        return found
 
     def beginning(self) -> Run:
         """Read what the file says of its run where it begins: its id, project and start.
@@ -130,7 +157,7 @@ class WandbFile:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
         run = Run()
-        message = next((message for _, message in self._messages({_RUN})), b"")
+        message = next((message for _, message, _ in self._messages({_RUN})), b"")
         self._read(_read_run, message, run)
         return run
 
@@ -149,13 +176,30 @@ class WandbFile:
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
-        wanted, unwanted = _mark(with_key), _mark(without_key)
-        for _, message in self._messages({_HISTORY}):
-            if (wanted and wanted not in message) or (unwanted and unwanted in message):
-                continue
-            row: dict[str, Any] = {}
-            if self._read(_read_row, message, row):
-                yield row
+        wanted, unwanted = mark(with_key), mark(without_key)
+        messages = (message for _, message, _ in self._messages({_HISTORY}))
+        return self._rows(
+            message for message in messages if wanted in message and not (unwanted and unwanted in message)
+        )
+
+    def rows_at(self, places: Places) -> Iterator[dict[str, Any]]:
+        """Read those rows that a survey has found; what cannot be read adds to the damage.
+
+        Raises:
+            SourceError: The file cannot be opened any more.
+        """
+        records = records_at(self.path, places)
+        return self._rows(message for record in records for head, message in record if head == _HISTORY)
+
+    def _rows(self, messages: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        from rldk_wandb.bulk import BATCH, objects
+
+        stream = iter(messages)
+        while batch := list(islice(stream, BATCH)):
+            for message, numbers in zip(batch, objects(batch, _STEP), strict=True):
+                row: dict[str, Any] = numbers or {}
+                if row.get("_step") is not None or self._read(read_row, message, row):
+                    yield row
 
     def last_row(self, with_key: str) -> dict[str, Any] | None:
         """Find the last whole row that has this key; only the end of the file is read, if it is there.
@@ -163,11 +207,11 @@ class WandbFile:
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
-        mark = _mark(with_key)
+        wanted = mark(with_key)
         for messages in self._ends(_HISTORY):
-            for message in reversed([message for message in messages if mark in message]):
+            for message in reversed([message for message in messages if wanted in message]):
                 row: dict[str, Any] = {}
-                if self._read(_read_row, message, row) and with_key in row:
+                if self._read(read_row, message, row) and with_key in row:
                     return row
         return None
 
@@ -185,16 +229,14 @@ class WandbFile:
         window = _FEW_BLOCKS
         while True:
             first = max(blocks - window, 0)
-            yield [message for _, message in self._messages({head}, block=first)]
+            yield [message for _, message, _ in self._messages({head}, block=first)]
             if not first:
                 return
             window *= _FEW_BLOCKS
 
-    def _messages(self, wanted: Iterable[int], *, block: int = 0) -> Iterator[tuple[int, bytes]]:
+    def _messages(self, wanted: Iterable[int], *, block: int = 0) -> Iterator[tuple[int, bytes, Place]]:
         self.damage = Damage()
-        heads = frozenset(wanted)
-        for record in records(self.path, self.damage, block=block):
-            yield from ((head, value) for head, value in record if head in heads)
+        return _of_kinds(frozenset(wanted), records(self.path, self.damage, block=block))
 
     def _read(self, reader: Callable[[bytes, Any], None], message: bytes, into: object) -> bool:
         try:
@@ -205,28 +247,22 @@ class WandbFile:
         return True
 
 
+def _of_kinds(
+    wanted: frozenset[int], found: Iterable[tuple[Fields, Place]]
+) -> Iterator[tuple[int, bytes, Place]]:
+    for record, place in found:
+        for head, value in record:
+            if head in wanted:
+                yield head, value, place
+
+
 _FEW_BLOCKS: Final = 8
 
-
-def _mark(key: str | None) -> bytes:
-    """How a row's key of up to 127 letters stands in its message; the values' JSON cannot hold it."""
-    name = b"" if key is None else key.encode()
-    return bytes([_NESTED_KEY, len(name)]) + name if name else b""
-
-
-@lru_cache(maxsize=4096)
-def _name(data: bytes) -> str:
-    return data.decode()
-
-
-# Record; HistoryRecord and HistoryStep; HistoryItem, ConfigItem and SummaryItem; ConfigRecord and
-# SummaryRecord; RunRecord and Timestamp; RunExitRecord; MetricRecord; ArtifactRecord, its manifest and
-# the manifest's entries: the fields that are read, with the numbers that wandb_internal.proto gives them.
+# Record; RunRecord and Timestamp; ConfigRecord; RunExitRecord; MetricRecord; ArtifactRecord, its manifest
+# and the manifest's entries: the fields that are read, with the numbers that wandb_internal.proto gives them.
 _HISTORY, _SUMMARY, _CONFIG, _RUN, _EXIT = tag(2), tag(3), tag(5), tag(17), tag(18)
 _ARTIFACT, _METRIC, _PREEMPTING = tag(8), tag(12), tag(23)
 
-_ITEM, _STEP, _STEP_NUM = tag(1), tag(2), tag(1, VARINT)
-_KEY, _NESTED_KEY, _VALUE_JSON = tag(1), tag(2), tag(16)
 _UPDATE, _REMOVE = tag(1), tag(2)
 _RUN_CONFIG, _TAG, _START_TIME, _SECONDS, _NANOS = tag(4), tag(10), tag(17), tag(1, VARINT), tag(2, VARINT)
 _EXIT_CODE: Final = tag(1, VARINT)
@@ -235,74 +271,10 @@ _METRIC_NAME, _METRIC_GLOB, _METRIC_STEP = tag(1), tag(2), tag(4)
 _ARTIFACT_TEXTS: Final = {tag(4): "type", tag(5): "name"}
 _MANIFEST, _ENTRY, _ENTRY_PATH, _ENTRY_PLACE = tag(12), tag(4), tag(1), tag(6)
 
-_SHORT_NAME: Final = bytes([_NESTED_KEY])
-_SHORT_JSON: Final = bytes([_VALUE_JSON & 0x7F | 0x80, _VALUE_JSON >> 7])
-_LONG: Final = 0x80  # lengths from here on take more than a byte
-_DEEPEST: Final = 64
-
-
-def _json(data: bytes) -> Any:  # noqa: ANN401  # any JSON value
-    try:
-        return _fast_json(data)
-    except msgspec.DecodeError:  # W&B writes NaN and Infinity bare, which only Python's decoder reads
-        return json.loads(data)
-
-
-_fast_json: Final = msgspec.json.Decoder().decode
-
-# Typed values, written next to `value_json` from wandb 0.31 on and in its stead one day.
-_TYPED: Final[dict[int, Callable[[Any], Any]]] = {
-    tag(3, VARINT): lambda _: None,
-    tag(4, VARINT): bool,
-    tag(5, VARINT): zigzag,
-    tag(6, FIXED64): lambda data: struct.unpack("<d", data)[0],
-    tag(7): bytes.decode,
-    tag(8): json.loads,
-}
-
-
-def _read_row(message: bytes, row: dict[str, Any]) -> None:
-    for head, data in fields(message):
-        if head == _ITEM:
-            flat = _flat_item(data)
-            if flat:
-                row[flat[0]] = flat[1]
-            else:
-                _put(row, *_item(data))
-        elif head == _STEP:
-            row.setdefault("_step", next((signed(v) for t, v in fields(data) if t == _STEP_NUM), 0))
-
-
-def _flat_item(message: bytes) -> tuple[str, Any] | None:
-    """Read the shape of nearly every item, a short name and a short JSON value, at twice the speed."""
-    size = message[1] if message[:1] == _SHORT_NAME else _LONG
-    if size < _LONG and message[2 + size : 4 + size] == _SHORT_JSON:
-        data = message[5 + size :]
-        if len(data) == message[4 + size] < _LONG:
-            return _name(message[2 : 2 + size]), _json(data)
-    return None
-
-
-def _item(message: bytes) -> tuple[list[str], Any]:
-    path, text, typed = [], b"null", None
-    for head, data in fields(message):
-        if head in {_KEY, _NESTED_KEY}:
-            path.append(_name(data))
-        elif head == _VALUE_JSON:
-            text = data
-        elif head in _TYPED:
-            typed = head, data
-    return path or [""], _json(text) if typed is None else _TYPED[typed[0]](typed[1])
-
-
-def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: ANN401  # any JSON value
-    if len(path) > _DEEPEST:
-        raise MalformedError
-    for name in path[:-1]:
-        if not isinstance(tree.get(name), dict):
-            tree[name] = {}
-        tree = tree[name]
-    tree[path[-1]] = value
+# What may stand in a row behind its items: HistoryStep.
+_STEP: Final = re.compile(
+    rb"(?:\x12(?:\0|\x02\x08[\0-\x7f]|\x03\x08[\x80-\xff][\0-\x7f]|\x04\x08[\x80-\xff]{2}[\0-\x7f]))?"
+)
 
 
 def _read_run(message: bytes, run: Run) -> None:
@@ -320,15 +292,8 @@ def _read_run(message: bytes, run: Run) -> None:
 def _read_config(message: bytes, run: Run) -> None:
     for head, data in fields(message):
         if head in {_UPDATE, _REMOVE}:
-            path, value = _item(data)
-            _put(run.config, path, value) if head == _UPDATE else _drop(run.config, path)
-
-
-def _drop(tree: dict[str, Any], path: list[str]) -> None:
-    for name in path[:-1]:
-        inner = tree.get(name)
-        tree = inner if isinstance(inner, dict) else {}
-    tree.pop(path[-1], None)
+            path, value = read_item(data)
+            put(run.config, path, value) if head == _UPDATE else drop(run.config, path)
 
 
 def _read_exit(message: bytes, run: Run) -> None:
@@ -362,27 +327,6 @@ def _read_artifact(message: bytes, run: Run) -> None:
 def _entry(message: bytes) -> tuple[str, str]:
     told = dict(fields(message))
     return told.get(_ENTRY_PATH, b"").decode(), told.get(_ENTRY_PLACE, b"").decode()
-
-
-_Summary = dict[tuple[str, ...], bytes]
-"""The item that last set each entry, undecoded: W&B writes them all again with every row."""
-
-
-def _read_summary(message: bytes, summary: _Summary) -> None:
-    for head, data in fields(message):
-        if head == _UPDATE:
-            summary[_path(data)] = data
-        elif head == _REMOVE:
-            gone = _path(data)
-            for path in [path for path in summary if path[: len(gone)] == gone]:
-                del summary[path]
-
-
-def _path(item: bytes) -> tuple[str, ...]:
-    size = item[1] if item[:1] == _SHORT_NAME else _LONG
-    if size < _LONG and item[2 + size : 4 + size] == _SHORT_JSON:
-        return (_name(item[2 : 2 + size]),)
-    return tuple(_name(data) for head, data in fields(item) if head in {_KEY, _NESTED_KEY})
 
 
 _RUN_READERS: Final[dict[int, Callable[[bytes, Run], None]]] = {

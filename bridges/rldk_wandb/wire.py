@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 VARINT, FIXED64, BYTES, _FIXED32 = 0, 1, 2, 5
 _LONGEST: Final = 70  # bits
+_MORE: Final = 0x80  # the bit that says: more follows
 
 
 class MalformedError(ValueError):
@@ -32,14 +33,14 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """
     pos = 0
     while pos < len(data):
-        head, pos = _varint(data, pos)
+        head, pos = varint(data, pos)
         wire = head & 7
         if wire == VARINT:
-            value, pos = _varint(data, pos)
+            value, pos = varint(data, pos)
             yield head, value
             continue
         if wire == BYTES:
-            size, pos = _varint(data, pos)
+            size, pos = varint(data, pos)
         else:
             size = {FIXED64: 8, _FIXED32: 4}.get(wire, len(data))
         pos += size
@@ -48,17 +49,25 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
         yield head, data[pos - size : pos]
 
 
-def _varint(data: bytes, pos: int) -> tuple[int, int]:
+def varint(data: bytes, pos: int) -> tuple[int, int]:
+    """Read a number, and tell where it ends.
+
+    Raises:
+        MalformedError: It is longer than 64 bits; IndexError, where the data end inside of it.
+    """
     value = data[pos]
-    if value < 0x80:  # noqa: PLR2004  # the bit that says: more follows
+    if value < _MORE:
         return value, pos + 1
-    value &= 0x7F
-    for shift in range(7, _LONGEST, 7):
+    byte = data[pos + 1]
+    if byte < _MORE:
+        return value & 0x7F | byte << 7, pos + 2
+    value = value & 0x7F | (byte & 0x7F) << 7
+    for shift in range(14, _LONGEST, 7):
         pos += 1
-        byte = data[pos]
+        byte = data[pos + 1]
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004  # the same
-            return value & 0xFFFF_FFFF_FFFF_FFFF, pos + 1
+        if byte < _MORE:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, pos + 2
     raise MalformedError
 
 
