@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 import msgspec
@@ -27,6 +28,8 @@ Mishap = Literal["none", "refused", "unanswered", "lost"]
 connection is lost although all was accepted."""
 
 _PATIENCE_S: Final = 120.0
+_MOST_FAILING_S: Final = 10.0
+_GLANCE_S: Final = 0.2
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,14 +132,16 @@ def _ended(delivery: Delivery, segment: Sequence[Event]) -> Home:
     last = segment[-1]
     delivery.wake(last.seq)
     delivery.finish(last.model_info.get("status") if last.kind == "end" else None, [])
-    delivery.join(_PATIENCE_S)
+    patience = time.monotonic() + _PATIENCE_S
+    while delivery.is_running() and delivery.failing_s() < _MOST_FAILING_S and time.monotonic() < patience:
+        delivery.join(_GLANCE_S)
     delivery.abandon()
     return _arrived(delivery.report())
 
 
 def _arrived(report: DeliveryReport) -> Home:
     if report.home is None or not report.is_closed or report.rejected or report.waiting:
-        reasons = "; ".join(report.reasons) or f"it did not end within {_PATIENCE_S:.0f} s"
+        reasons = "; ".join(report.reasons) or f"no answer within {_PATIENCE_S:.0f} s"
         text = f"{report.tracker} refused {report.rejected} events, {report.waiting} wait: {reasons}"
         raise UndeliveredError(text)
     return report.home

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[tuple[Kind, ...]] = ("metrics", "resource", "checkpoint", "alert", "end")
 
-_KEY: Final = ("run_id", "phase", "step", "segment")
+_KEY: Final = ("run_id", "step", "phase", "segment")
 _ABSENT: Final = "nothing"
 
 
@@ -114,7 +114,7 @@ def check_read_back(
         for attempts in ("latest", "all"):
             here = _table(expected_events(sent, sink), kind, attempts)
             there = _table(_own(read), kind, attempts)
-            _check_table(here, there, f"{kind} events, attempts={attempts!r}")
+            check_table(here, there, f"{kind} events, attempts={attempts!r}")
     _check_points(sent, read, sink)
     return read
 
@@ -173,7 +173,19 @@ def _table(events: Iterable[Event], kind: Kind, attempts: _Attempts) -> pd.DataF
     )
 
 
-def _check_table(sent: pd.DataFrame, read: pd.DataFrame, what: str) -> None:
+def check_table(sent: pd.DataFrame, read: pd.DataFrame, what: str) -> None:
+    """Compare two TrainingMetrics tables: rows and their order, and every cell.
+
+    NaN equals NaN, missing equals missing, zero is not negative zero, and nothing else is forgiven.
+
+    Args:
+        sent: The one that is right.
+        read: The one that is examined.
+        what: What is compared, for the message.
+
+    Raises:
+        LawBrokenError: They differ; the message names the first row and column, and both values.
+    """
     here, there = _rows(sent), _rows(read)
     for number, (key, row) in enumerate(here.items()):
         where = f"{what}: row {number} ({_shown_key(key)})"

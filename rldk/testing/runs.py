@@ -180,13 +180,16 @@ def wide_runs(draw: DrawFn, run_id: str = "generated-run", width: int = 40) -> l
 
 
 def short_run(run_id: str = "short-run") -> list[Event]:
-    """The same run each time: two steps, an evaluation, a broken number, a repeated step."""
+    """The same run each time: two steps, the second one twice, an evaluation, a broken number."""
     first = [
         _Entry("metrics", "train", 1, 1000, {"loss": 0.5, "kl_mean": float("nan")}, {"tokens_in": 1000}, []),
-        _Entry("metrics", "train", 1, 1000, {"loss": 0.1}, {"tokens_in": 2000}, []),
         _Entry("metrics", "eval", 0, 1000, {"loss": 0.75}, {}, []),
+        _Entry("metrics", "train", 1, 1000, {"loss": 0.1}, {"tokens_in": 2000}, []),
     ]
-    again = [_Entry("metrics", "train", 1, 1000, {"loss": 0.3, "kl_mean": -0.5}, {"tokens_in": 2000}, [])]
+    again = [
+        _Entry("metrics", "train", 1, 1000, {"loss": 0.3}, {"tokens_in": 2000}, []),
+        _Entry("resource", "train", 0, 1000, {"gpu_memory_gib": 1.5}, {}, []),
+    ]
     starts = [
         _Start(is_training=True, rewind=1, entries=e, end=None, status="FINISHED") for e in (first, again)
     ]

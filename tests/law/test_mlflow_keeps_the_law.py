@@ -27,7 +27,7 @@ class TestSQLite(MLflowConformance):
 class TestServer(MLflowConformance):
     """A real `mlflow server`."""
 
-    profile = settings(MLflowConformance.profile, max_examples=10)
+    profile = settings(MLflowConformance.profile, max_examples=6)
 
 
 @pytest.mark.real
@@ -35,4 +35,4 @@ class TestServer(MLflowConformance):
 class TestPostgres(MLflowConformance):
     """A real PostgreSQL, without a server of MLflow before it."""
 
-    profile = settings(MLflowConformance.profile, max_examples=10)
+    profile = settings(MLflowConformance.profile, max_examples=6)
