@@ -129,6 +129,19 @@ def find(raw: str, trainer: str, trl: str = "") -> Match | None:
     return None
 
 
+@lru_cache(maxsize=4096)  # the same
+def named(name: str) -> Metric | None:
+    """Look up a canonical name; None for one that the catalog does not give."""
+    exact, patterns = _names()
+    return exact.get(name) or next((metric for pattern, metric in patterns if pattern.fullmatch(name)), None)
+
+
+@cache
+def _names() -> tuple[dict[str, Metric], tuple[tuple[re.Pattern[str], Metric], ...]]:
+    exact = {metric.name: metric for metric in metrics() if "{" not in metric.name}
+    return exact, tuple((_pattern(metric.name), metric) for metric in metrics() if "{" in metric.name)
+
+
 @cache
 def _file() -> _File:
     text = files("rldk").joinpath("catalog.toml").read_bytes()

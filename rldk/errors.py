@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -10,7 +10,20 @@ if TYPE_CHECKING:
 
 
 class RLDKError(Exception):
-    """The base of every error that RLDK raises on purpose."""
+    """The base of every error that RLDK raises on purpose.
+
+    Other processes can be told of it: it is pickled by its sentence and its facts, for its arguments are
+    not those that `Exception` remembers.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[RLDKError], args: tuple[Any, ...], facts: dict[str, Any]) -> RLDKError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class EventFormatError(RLDKError, ValueError):
@@ -73,6 +86,13 @@ class UnknownSourceError(SourceError):
             "W&B run folder or wandb://ENTITY/PROJECT/ID, an mlruns folder, or an MLflow run as runs:/ID or "
             "TRACKING_URI#runs/ID, or TRACKING_URI#experiments/NAME; check the path, or name an adapter",
         )
+
+
+class TargetError(RLDKError):
+    """A place where a table was to be written, and could not be."""
+
+    def __init__(self, target: str, reason: str, remedy: str) -> None:
+        super().__init__(f"cannot write {target}: {reason}; {remedy}")
 
 
 class SchemaError(RLDKError, ValueError):

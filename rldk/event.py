@@ -118,7 +118,8 @@ def decode(line: bytes) -> Event:
     if event.v > SCHEMA_VERSION:
         reason = f"its schema is version {event.v}, this RLDK reads up to {SCHEMA_VERSION}; upgrade rldk"
         raise EventFormatError(reason)
-    if b'"NaN"' in line or b'Infinity"' in line:
+    # A line of numbers alone often lacks these letters, and one letter is found at a tenth of the cost.
+    if (b"N" in line and b'"NaN"' in line) or (b"I" in line and b'Infinity"' in line):
         return msgspec.structs.replace(event, metrics={k: as_number(v) for k, v in event.metrics.items()})
     return event
 

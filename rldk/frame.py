@@ -12,7 +12,7 @@ from rldk.rows import NO_COUNT, Rows
 from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,7 +47,13 @@ def training_metrics(
     return table(runs.values(), attempts=attempts, join=join)
 
 
-def table(runs: Iterable[Rows], *, attempts: Attempts = "latest", join: bool = False) -> pd.DataFrame:
+def table(
+    runs: Iterable[Rows],
+    *,
+    attempts: Attempts = "latest",
+    join: bool = False,
+    names: Collection[str] | None = None,
+) -> pd.DataFrame:
     """Build the TrainingMetrics table of runs, each of another id.
 
     One row for each run, step and phase, sorted by run and step. In the metric columns a missing
@@ -61,6 +67,7 @@ def table(runs: Iterable[Rows], *, attempts: Attempts = "latest", join: bool = F
             step 0 all of them. `all` keeps everything, with the number of the start in a column
             `segment`.
         join: Count a run that resumed another one under a new id (`continues`) as that one.
+        names: The metrics that become columns behind the fixed ones; by default those that were measured.
 
     Returns:
         The table, with the columns of `rldk.schema.DTYPES` first.
@@ -72,12 +79,12 @@ def table(runs: Iterable[Rows], *, attempts: Attempts = "latest", join: bool = F
         raise SettingError("attempts", attempts, "latest or all")
     told = joined(runs) if join else list(runs)
     parts = [_placed(rows, attempts) for rows in sorted(told, key=_run_id)]
-    names = {name for part in parts for name in part.rows.names()} - set(LEADING_METRICS)
+    told_names = (name for part in parts for name in part.rows.names()) if names is None else names
     makers: dict[str, Callable[[Sequence[_Part], str], Any]] = {
         name: _MAKERS.get(name, _metric) for name in (*DTYPES, *([SEGMENT.name] if attempts == "all" else []))
     }
     columns = {name: make(parts, name) for name, make in makers.items()}
-    columns |= {_shown(name): _metric(parts, name) for name in sorted(names)}
+    columns |= {_shown(name): _metric(parts, name) for name in sorted(set(told_names) - set(LEADING_METRICS))}
     return pd.DataFrame(columns, copy=False)
 
 

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-from rldk import bridge
-from rldk.errors import UnknownSourceError
+from rldk.distributed import lazy_table
+from rldk.errors import SettingError
 from rldk.reading import Reading
+from rldk.sources import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     import pandas as pd
 
-    from rldk.bridge import Adapter
     from rldk.frame import Attempts
 
-_LAST: Final = ("mlflow", "wandb", "trl", "mlflow_folder", "trainer_state", "tensorboard", "jsonl", "table")
+Engine = Literal["pandas", "dask"]
+
+
+@overload
+def ingest_runs(
+    source: str | Path | Iterable[str | Path],
+    *,
+    adapter_hint: str | None = ...,
+    attempts: Attempts = ...,
+    join: bool = ...,
+    field_map: Mapping[str, str] | None = ...,
+    watch: Callable[[str, int, int], None] = ...,
+    engine: Literal["pandas"] = ...,
+) -> pd.DataFrame: ...
+
+
+@overload
+def ingest_runs(
+    source: str | Path | Iterable[str | Path],
+    *,
+    adapter_hint: str | None = ...,
+    attempts: Attempts = ...,
+    join: bool = ...,
+    field_map: Mapping[str, str] | None = ...,
+    watch: Callable[[str, int, int], None] = ...,
+    engine: Literal["dask"],
+) -> Any: ...  # noqa: ANN401  # dask.dataframe.DataFrame, of an optional library
 
 
 def ingest_runs(
@@ -28,7 +54,8 @@ def ingest_runs(
     join: bool = False,
     field_map: Mapping[str, str] | None = None,
     watch: Callable[[str, int, int], None] = lambda *_: None,
-) -> pd.DataFrame:
+    engine: Engine = "pandas",
+) -> Any:
     """Read runs from wherever they are kept into the TrainingMetrics table.
 
     What RLDK has recorded comes back as it was. What others have logged gets its names by the catalog,
@@ -45,6 +72,9 @@ def ingest_runs(
         join: Count a run that resumed another one of the source under a new id as that one.
         field_map: Raw name to canonical name, for what the catalog does not know.
         watch: Called before each run with its source, its number from 0, and how many there are.
+        engine: `pandas` reads everything now, into memory. `dask` gives a lazy Dask DataFrame with the same
+            columns and dtypes, a partition for each run, on whatever scheduler Dask uses: see
+            `rldk.distributed.lazy_table`.
 
     Returns:
         One row for each run, step and phase; see `rldk.frame.table`. `df.attrs` tells `adapter`,
@@ -55,52 +85,19 @@ def ingest_runs(
         UnknownSourceError: No adapter recognises a source.
         UnknownBridgeError: No adapter has the name of the hint.
         SourceError: Nothing of the sources can be read.
-        SettingError: `attempts` is neither.
+        SettingError: `attempts` or `engine` is none of theirs.
+        MissingDependencyError: A library that the source or the engine needs is not installed.
     """
+    if engine not in get_args(Engine):
+        raise SettingError("engine", engine, "pandas or dask")
+    found = listed(source, adapter_hint)
+    if engine == "dask":
+        return lazy_table(found, attempts=attempts, join=join, field_map=field_map)
     reading = Reading(field_map)
-    for each in [source] if isinstance(source, str | Path) else source:
-        _read(_expanded(each), adapter_hint, reading, watch)
+    reading.problems += found.problems
+    for number, run in enumerate(found.runs):
+        watch(run.source, number, len(found.runs))
+        reading.read(run.open())
     if not reading.runs and reading.failures:
         raise reading.failures[0]
     return reading.table(attempts=attempts, join=join)
-
-
-def _read(source: str, hint: str | None, reading: Reading, watch: Callable[[str, int, int], None]) -> None:
-    """Read each run of a source; one of many that cannot be read stops no other.
-
-    Raises:
-        SourceError: The source as a whole cannot be read.
-    """
-    adapter = find_adapter(source, hint)
-    runs = adapter.runs()
-    reading.problems += adapter.problems
-    for number, run in enumerate(runs):
-        watch(run, number, len(runs))
-        reading.read(type(adapter)(run))
-
-
-def _turn(name: str) -> tuple[int, str]:
-    """Adapters of third parties are asked first, and those that would read nearly anything last."""
-    return _LAST.index(name) if name in _LAST else -1, name
-
-
-def _expanded(source: str | Path) -> str:
-    is_home = str(source).startswith("~")
-    return str(Path(source).expanduser() if is_home else source)
-
-
-def find_adapter(source: str, hint: str | None = None) -> Adapter:
-    """Find who reads a source: the adapter that is named, else the first that recognises it.
-
-    Raises:
-        UnknownSourceError: No adapter recognises the source.
-        UnknownBridgeError: No adapter has the name of the hint.
-    """
-    if hint is not None:
-        return bridge.adapter(hint)(source)
-    installed = bridge.adapters()
-    for name in sorted(installed, key=_turn):
-        adapter = installed[name](source)
-        if adapter.can_handle():
-            return adapter
-    raise UnknownSourceError(source, installed)

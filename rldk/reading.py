@@ -7,6 +7,7 @@ from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from rldk import catalog
 from rldk.canonical import Renamer, advice
 from rldk.errors import SourceError
 from rldk.frame import table
@@ -15,7 +16,7 @@ from rldk.rows import Rows
 from rldk.schema import UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     import pandas as pd
 
@@ -43,6 +44,8 @@ class Reading:
         unknown: How often each name came that is not in the catalog.
         problems: What could not be read, a sentence each.
         failures: Why single runs could not be read at all.
+        seen: How many runs of each id came; another one of others' gets a name of its own.
+        raw: The ids, as they came, of the runs that RLDK did not record.
     """
 
     def __init__(self, field_map: Mapping[str, str] | None = None) -> None:
@@ -53,7 +56,8 @@ class Reading:
         self.failures: list[SourceError] = []
         self._map = field_map or _NO_MAP
         self._adapters: list[str] = []
-        self._seen: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        self.raw: list[str] = []
 
     def read(self, adapter: Adapter) -> bool:
         """Read all runs of an adapter's source; False, and a failure noted, where it cannot be read."""
@@ -61,10 +65,7 @@ class Reading:
         self._adapters.append(adapter.name)
         try:
             for event in adapter.events():
-                run_id = event.run_id
-                run = runs.get(run_id)
-                if run is None:
-                    run = runs[run_id] = _Run(run_id, self._map)
+                run = runs.get(event.run_id) or runs.setdefault(event.run_id, _Run(event.run_id, self._map))
                 run.add(event)
         except SourceError as error:
             self.failures.append(error)
@@ -78,7 +79,9 @@ class Reading:
     def _take(self, run: _Run) -> None:
         """Take a run over; those of others that are called alike, such as two folders `out`, keep apart."""
         rows = run.finished()
-        count = self._seen[rows.run_id] = self._seen[rows.run_id] + 1
+        count = self.seen[rows.run_id] = self.seen[rows.run_id] + 1
+        if run.is_raw:
+            self.raw.append(rows.run_id)
         if count > 1 and run.is_raw:
             name = f"{rows.run_id}-{count}"
             self.problems.append(f"another run is called {rows.run_id} too; its rows have run_id {name}")
@@ -91,7 +94,9 @@ class Reading:
         else:
             self.runs[rows.run_id] = rows
 
-    def table(self, *, attempts: Attempts = "latest", join: bool = False) -> pd.DataFrame:
+    def table(
+        self, *, attempts: Attempts = "latest", join: bool = False, names: Collection[str] | None = None
+    ) -> pd.DataFrame:
         """Build the table of all that was read, and log the problems; see `rldk.frame.table`.
 
         `df.attrs` tells `adapter`, `trainers` (by run), `units` (by column), `unknown` (names that are
@@ -100,7 +105,7 @@ class Reading:
         Raises:
             SettingError: `attempts` is neither.
         """
-        told = table(self.runs.values(), attempts=attempts, join=join)
+        told = table(self.runs.values(), attempts=attempts, join=join, names=names)
         told.attrs |= self._attrs(told.columns)
         for problem in told.attrs["problems"]:
             _logger.warning("%s", problem)
@@ -122,7 +127,14 @@ def units_of(columns: Iterable[str], trainers: Iterable[str]) -> dict[str, str]:
     known: dict[str, str] = {}
     for trainer in sorted(set(trainers)):
         known |= units(trainer.removesuffix("Trainer"))
-    return {name: unit for name in columns if (unit := (known | UNITS).get(name))}
+    told = known | UNITS
+    return {name: unit for name in columns if (unit := told.get(name) or _unit_of_family(name, told))}
+
+
+def _unit_of_family(name: str, told: Mapping[str, str]) -> str:
+    """The unit of a metric whose name in the catalog has a part that may be any text."""
+    metric = catalog.named(name)
+    return metric.unit if metric is not None and metric.name in told else ""
 
 
 class _Run:
@@ -135,16 +147,16 @@ class _Run:
         self._renamer = Renamer(field_map)
 
     def add(self, event: Event) -> None:
-        if not event.is_raw:
+        if event.model_info.get("raw") is not True:
             self.is_raw = False
             self._own.add(event)
-        elif not len(self._own):
+        elif not self._own:
             for renamed in self._renamer.take(event):
                 self._theirs.add(renamed)
 
     def finished(self) -> Rows:
         """Give the run's rows, once all its events are added."""
-        if len(self._own):
+        if self._own:
             return self._own
         for renamed in self._renamer.rest():
             self._theirs.add(renamed)
@@ -154,8 +166,8 @@ class _Run:
     @property
     def trainer(self) -> str:
         """The trainer that its events name, else the one that it is taken for; empty for none."""
-        return self._own.trainer or ("" if len(self._own) else self._theirs.trainer or self._renamer.trainer)
+        return self._own.trainer or ("" if self._own else self._theirs.trainer or self._renamer.trainer)
 
     def unknown(self) -> Counter[str]:
         """How often each name came that nobody knows, of those that are kept."""
-        return Counter() if len(self._own) else self._renamer.unknown()
+        return Counter() if self._own else self._renamer.unknown()

@@ -16,8 +16,8 @@ from rldk.cursor import CursorFile
 from rldk.delivery import Delivery
 from rldk.errors import RLDKError, SettingError
 from rldk.event import Event, as_float
-from rldk.ingest import find_adapter
 from rldk.journal import SUFFIX
+from rldk.sources import find_adapter
 from rldk.staging import Staged, stage
 
 if TYPE_CHECKING:

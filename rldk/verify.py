@@ -14,7 +14,7 @@ from rldk import bridge
 from rldk.bridge import tracker_metrics
 from rldk.errors import SourceError
 from rldk.event import as_float
-from rldk.ingest import find_adapter
+from rldk.sources import find_adapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import sys
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 import typer
@@ -18,12 +19,17 @@ from rldk.cli.app import app, console, errors, fail, progress_bar
 from rldk.errors import RLDKError, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
 
+    from rldk.dataset import Done
+    from rldk.export import Form
+
 _LAST_ROWS = 10
+_NAMES_SHOWN = 20
 _SHOWN = ("run_id", "step", "phase", "reward_mean", "kl_mean", "entropy_mean", "grad_norm", "loss")
+_TALKERS = ("rldk.reading", "rldk.distributed")
 
 
 class Format(StrEnum):
@@ -41,8 +47,14 @@ def ingest(
         list[str], typer.Argument(help="Journals, W&B folders, MLflow runs, trainer states, CSVs, ...")
     ],
     *,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write the whole table here.")
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write the whole table: a file .csv, .parquet or .jsonl; or a folder, or a URL such as "
+            "s3://bucket/runs, for a Parquet data set of a file for each run; the same call goes on with it.",
+        ),
     ] = None,
     output_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the output's name says.")
@@ -51,51 +63,105 @@ def ingest(
         list[str] | None,
         typer.Option(help="RAW=CANONICAL for a name that the catalog does not know, or a TOML or JSON file."),
     ] = None,
+    runs: Annotated[
+        list[str] | None, typer.Option(help="Only runs with these ids; * and ? stand for any text. Or: all.")
+    ] = None,
     attempts: Annotated[str, typer.Option(help="latest, or all: superseded steps too.")] = "latest",
     join: Annotated[bool, typer.Option(help="Count a run that resumed another one as that one.")] = False,
     adapter: Annotated[str | None, typer.Option(help="Read the sources with this adapter.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="A Dask scheduler, such as tcp://host:8786, whose workers write the data set."),
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Write what is up to date in a data set, too.")] = False,
 ) -> None:
     """Read runs into the TrainingMetrics table.
 
     Without an output: a first look at each run, and the last rows. Exit code 3 if nothing can be read.
     """
-    from rldk.ingest import ingest_runs
-
     try:
-        with _unsaid("rldk.ingest"), progress_bar() as bar:
-            task = bar.add_task("reading", total=None)
-            table = ingest_runs(
-                sources,
-                adapter_hint=adapter,
-                attempts=_attempts(attempts),
-                join=join,
-                field_map=_field_map(field_map or []),
-                watch=lambda run, number, total: bar.update(
-                    task, description=escape(run[-50:]), completed=number, total=total
-                ),
-            )
-        if output is None and output_format in {None, Format.table}:
+        form = _form(output_format, out)
+        reading = {"adapter_hint": adapter, "attempts": attempts, "field_map": _field_map(field_map or [])}
+        if out is not None and _is_data_set(out, form):
+            _only_for_files({"--runs": runs, "--join": join})
+            _write_dataset(sources, out, reading | {"again": again}, scheduler)
+            return
+        _only_for_data_sets({"--scheduler": scheduler, "--again": again})
+        table = _picked(_read(sources, reading | {"join": join}), runs or ["all"])
+        if out is None and form is None:
             _show(table)
         else:
-            _write(table, output, output_format or _format_of(output))
+            _write(table, out, form)
     except RLDKError as error:
         fail(error)
 
 
+def _read(sources: list[str], asked: dict[str, Any]) -> pd.DataFrame:
+    from rldk.ingest import ingest_runs
+
+    with _unsaid(), _watched() as watch:
+        table: pd.DataFrame = ingest_runs(sources, watch=watch, **asked)
+    return table
+
+
 @contextmanager
-def _unsaid(logger: str) -> Iterator[None]:
-    """Have a logger leave out its warnings: they are shown below the table."""
-    talker = logging.getLogger(logger)
-    level = talker.level
-    talker.setLevel(logging.ERROR)
+def _watched() -> Iterator[Callable[[str, int, int], None]]:
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda run, number, total: bar.update(
+            task, description=escape(run[-50:]), completed=number, total=total
+        )
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Have loggers leave out their warnings: they are shown below the table."""
+    levels = {name: logging.getLogger(name).level for name in _TALKERS}
     try:
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
         yield
     finally:
-        talker.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
-def _attempts(given: str) -> Any:  # noqa: ANN401  # ingest_runs says which it takes
-    return given
+def _form(given: Format | None, out: str | None) -> Form | None:
+    if given is Format.parquet and out is None:
+        raise SettingError("--format", "parquet", "an --out file with it")
+    return None if given in {None, Format.table} else cast("Form", str(given))
+
+
+def _is_data_set(out: str, form: Form | None) -> bool:
+    """Whether an output is a folder for a data set, and no file.
+
+    Raises:
+        SettingError: It may be either, or neither.
+    """
+    from rldk.export import form_of
+
+    if form is not None or form_of(out) is not None:
+        if "://" in out or Path(out).is_dir():
+            raise SettingError(
+                "--out", out, "a file on this machine, or a folder or URL without a file's ending"
+            )
+        return False
+    if Path(out).suffix and "://" not in out and not out.endswith("/") and not Path(out).is_dir():
+        allowed = "a name ending in .csv, .parquet or .jsonl, or --format, or a folder with / behind it"
+        raise SettingError("--out", out, allowed)
+    return True
+
+
+def _only_for_files(given: dict[str, Any]) -> None:
+    for option, value in given.items():
+        if value and value != ["all"]:
+            raise SettingError(option, value, "it without a data set: its files hold whole sources")
+
+
+def _only_for_data_sets(given: dict[str, Any]) -> None:
+    for option, value in given.items():
+        if value:
+            raise SettingError(option, value, "a folder or URL for a data set as --out with it")
 
 
 def _field_map(given: list[str]) -> dict[str, str]:
@@ -115,68 +181,69 @@ def _read_map(path: Path) -> dict[str, str]:
         raise SettingError("--field-map", str(path), allowed) from error
 
 
-def _format_of(output: Path | None) -> Format:
-    suffix = "" if output is None else output.suffix.lower().removeprefix(".")
-    known = {"csv": Format.csv, "parquet": Format.parquet, "jsonl": Format.jsonl, "ndjson": Format.jsonl}
-    if suffix not in known:
-        raise SettingError("--output", str(output), "a name ending in .csv, .parquet or .jsonl, or --format")
-    return known[suffix]
+def _picked(table: pd.DataFrame, patterns: list[str]) -> pd.DataFrame:
+    """Leave out the runs that were not asked for.
+
+    Raises:
+        SettingError: None was, of those that are there.
+    """
+    if "all" in patterns:
+        return table
+    there = [str(run_id) for run_id in table["run_id"].unique()]
+    wanted = [run for run in there if any(fnmatch.fnmatchcase(run, pattern) for pattern in patterns)]
+    if not wanted:
+        shown = ", ".join(there[:_NAMES_SHOWN]) + (", ..." if len(there) > _NAMES_SHOWN else "")
+        raise SettingError("--runs", ",".join(patterns), f"all, or ids of these runs: {shown}")
+    picked = table[table["run_id"].isin(wanted)].reset_index(drop=True)
+    picked.attrs |= table.attrs
+    return picked
 
 
-def _write(table: pd.DataFrame, output: Path | None, form: Format) -> None:
+def _write(table: pd.DataFrame, out: str | None, form: Form | None) -> None:
     """Write the table; to standard output where no file is named."""
-    if form is Format.parquet:
-        if output is None:
-            raise SettingError("--format", "parquet", "an --output file with it")
-        _write_parquet(table, output)
-        return
-    text = _csv(table) if form is Format.csv else _jsonl(table)
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise SettingError("--output", str(output), f"a file that can be written ({error})") from error
+    from rldk import export
+
+    if out is not None:
+        export.write(table, Path(out), form)
+    elif form in {"csv", "jsonl"}:
+        export.write_text(table, sys.stdout, form)
+    _notes(table.attrs["problems"])
 
 
-def _write_parquet(table: pd.DataFrame, output: Path) -> None:
+def _write_dataset(sources: list[str], out: str, asked: dict[str, Any], scheduler: str | None) -> None:
+    from rldk.dataset import write_dataset
+
+    with _client(scheduler) as client, _unsaid(), _watched() as watch:
+        done = write_dataset(sources, out, client=client, watch=watch, **asked)
+    _tell(done, out)
+
+
+@contextmanager
+def _client(address: str | None) -> Iterator[Any]:
+    """A connection to a Dask cluster; None where none is named."""
+    if address is None:
+        yield None
+        return
     from rldk.errors import MissingDependencyError
 
     try:
-        table.to_parquet(output)
+        from distributed import Client
     except ImportError as error:
-        raise MissingDependencyError("writing Parquet", "pyarrow", "parquet") from error
-    except OSError as error:
-        raise SettingError("--output", str(output), f"a file that can be written ({error})") from error
+        raise MissingDependencyError("--scheduler", "distributed", "dask") from error
+    try:
+        client = Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise SettingError("--scheduler", address, f"the address of one that answers ({error})") from error
+    with client:
+        yield client
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each row's values by column, without those that are missing."""
-    return [
-        {str(name): value for name, value in row.items() if value is not None}
-        for row in table.astype(object).where(~table.isna(), None).to_dict("records")
-    ]
+def _tell(done: Done, out: str) -> None:
+    from rldk.redact import redact_text
 
-
-def _csv(table: pd.DataFrame) -> str:
-    """Missing is an empty cell; NaN and the infinities have their names."""
-    import csv
-    import io
-
-    from rldk.event import spell_non_finite
-
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(table.columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(spell_non_finite(row) for row in _rows(table))
-    return out.getvalue()
-
-
-def _jsonl(table: pd.DataFrame) -> str:
-    from rldk.event import spell_non_finite
-
-    return "".join(msgspec.json.encode(spell_non_finite(row)).decode() + "\n" for row in _rows(table))
+    told = f"{len(done.written)} files with {done.rows} rows written, {len(done.kept)} were up to date"
+    console.print(f"{redact_text(out)}: {told}", markup=False, soft_wrap=True)
+    _notes([*done.failed.values(), *done.problems])
 
 
 def _show(table: pd.DataFrame) -> None:
@@ -192,6 +259,7 @@ def _show(table: pd.DataFrame) -> None:
         trainer = attrs["trainers"].get(run_id, "unknown")
         look.add_row(escape(str(run_id)), trainer, str(len(rows)), steps, _first_bad(rows))
     console.print(look)
+    _show_columns(table)
     shown = [name for name in _SHOWN if table[name].notna().any()]
     last = Table(title="The last rows", title_justify="left")
     for name in shown:
@@ -199,7 +267,33 @@ def _show(table: pd.DataFrame) -> None:
     for row in table.tail(_LAST_ROWS)[shown].itertuples(index=False):
         last.add_row(*(_cell(value) for value in row))
     console.print(last)
-    for problem in attrs["problems"]:
+    _notes(attrs["problems"])
+
+
+def _show_columns(table: pd.DataFrame) -> None:
+    """Say which metrics were measured, and whether the catalog knows them."""
+    from rldk.schema import DTYPES, METRIC_DTYPE
+
+    measured = [str(name) for name in table if DTYPES.get(str(name), METRIC_DTYPE) == METRIC_DTYPE]
+    measured = [name for name in measured if table[name].notna().any()]
+    unknown = [name for name in measured if not _is_known(name)]
+    known = [name for name in measured if name not in unknown]
+    for what, names in (("known", known), ("not known", unknown)):
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        listed = ", ".join(names[:_NAMES_SHOWN]) + more
+        console.print(
+            f"{len(names)} metrics are {what} to the catalog{': ' * bool(names)}{listed}", markup=False
+        )
+
+
+def _is_known(name: str) -> bool:
+    from rldk import catalog
+
+    return catalog.named(name) is not None
+
+
+def _notes(problems: list[str]) -> None:
+    for problem in problems:
         errors.print(f"note: {escape(problem)}", soft_wrap=True)
 
 

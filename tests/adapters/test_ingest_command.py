@@ -79,7 +79,7 @@ def test_a_field_map_is_given_outright_or_in_a_file(tmp_path, given):
     [
         (("nowhere",), 3, "no adapter recognises it"),
         (("{path}", "-o", "t.xyz"), 2, "a name ending in"),
-        (("{path}", "--format", "parquet"), 2, "an --output file"),
+        (("{path}", "--format", "parquet"), 2, "an --out file"),
         (("{path}", "--field-map", "nothing"), 2, "RAW=CANONICAL"),
         (("{path}", "--attempts", "some"), 2, "latest or all"),
         (("{path}", "-o", "/nowhere/t.csv"), 2, "a file that can be written"),
