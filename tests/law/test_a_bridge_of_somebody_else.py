@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from rldk.testing.conformance import BridgeConformance
+import msgspec
+import pytest
+
+from rldk.testing import runs
+from rldk.testing.conformance import BridgeConformance, renamed
+from rldk.testing.law import LawBrokenError, check_round_trip
 from tests.law._toy import ToyAdapter, ToySink
 
 
@@ -11,3 +16,15 @@ class TestToyBridge(BridgeConformance):
 
     sink = ToySink
     adapter = ToyAdapter
+
+
+@pytest.mark.xfail(raises=LawBrokenError, reason="run_tags keeps one commit and one seed for all segments")
+@pytest.mark.parametrize("changed", [{"rng": {"seed": 43}}, {"model_info": {"git_sha": "def456"}}])
+def test_a_resumed_run_may_have_another_commit_and_seed(tmp_path, changed):
+    """Each row has those of its own segment."""
+    events = renamed(runs.short_run())
+    later = [
+        msgspec.structs.replace(e, **{f: getattr(e, f) | told for f, told in changed.items()}) for e in events
+    ]
+    resumed = [new if old.segment else old for old, new in zip(events, later, strict=True)]
+    check_round_trip(resumed, ToySink, ToyAdapter, tmp_path)
