@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -32,6 +33,7 @@ _ENDING: Final = ".parquet"
 _KEY: Final = b"rldk"
 _UNSAFE: Final = re.compile(r"[^\w.\-]+", re.ASCII)
 _LONGEST_STEM: Final = 60
+_ASKED_AT_ONCE: Final = 16
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -164,7 +166,8 @@ def _outcomes(runs: Sequence[RunSource], job: Job, client: Any) -> Iterator[Outc
     if client is None:
         return (write_part(run, job) for run in runs)
     finished = importlib.import_module("distributed").as_completed
-    return (each.result() for each in finished(client.map(write_part, runs, job=job, pure=False)))
+    futures = client.map(write_part, runs, job=job, pure=False)
+    return (each.result() for each in finished(futures, loop=client.loop))
 
 
 def _note(done: Done, outcome: Outcome) -> None:
@@ -211,7 +214,9 @@ def unify(job: Job) -> None:
         TargetError: It cannot be written.
     """
     with _writing(job) as files:
-        parts = {name: files.schema(name) for name in files.names()}
+        names = files.names()
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            parts = dict(zip(names, pool.map(files.schema, names), strict=True))
         metrics = {name for schema in parts.values() for name in schema.names} - set(DTYPES)
         columns = [*DTYPES, *sorted(metrics)]
         seen: Counter[str] = Counter()

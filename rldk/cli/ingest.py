@@ -231,7 +231,7 @@ def _client(address: str | None) -> Iterator[Any]:
     except ImportError as error:
         raise MissingDependencyError("--scheduler", "distributed", "dask") from error
     try:
-        client = Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise SettingError("--scheduler", address, f"the address of one that answers ({error})") from error
     with client:

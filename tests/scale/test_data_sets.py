@@ -1,0 +1,236 @@
+"""Many runs become a Parquet data set, which an interruption leaves whole and the same call completes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from rldk.cli import app
+from rldk.dataset import write_dataset
+from rldk.errors import SettingError, SourceError, TargetError
+from rldk.export import from_arrow
+from rldk.ingest import ingest_runs
+
+
+def read(folder, **options):
+    """Read a data set as any tool does, but with NaN and missing apart."""
+    return from_arrow(pq.read_table(str(folder), **options))
+
+
+def assert_same(one, other):
+    """The same dtypes and values, whatever the order of the runs; NaN and missing are two things."""
+    key = ["run_id", "step", "phase"]
+    left, right = (each.sort_values(key).reset_index(drop=True) for each in (one, other))
+    pd.testing.assert_frame_equal(left, right)
+    assert (left.isna() == right.isna()).all(axis=None)
+
+
+def parts(folder):
+    """The files, and when they were written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
+
+
+def test_the_data_set_is_the_table(tmp_path, write_run):
+    """All files have the same columns, though some runs have metrics that others lack."""
+    for number in range(6):
+        write_run(tmp_path / "in", f"r{number}", extra=["late"] if number == 4 else [])
+    done = write_dataset(tmp_path / "in", tmp_path / "out")
+    assert (len(done.written), done.kept, done.failed, done.rows) == (6, [], {}, 36)
+    assert_same(read(tmp_path / "out"), ingest_runs(tmp_path / "in"))
+    assert len({pq.read_schema(path).remove_metadata() for path in (tmp_path / "out").glob("*.parquet")}) == 1
+
+
+def test_a_second_call_writes_what_is_new_or_changed_alone(tmp_path, write_run):
+    """And gives what is there the columns that have come."""
+    first, second = write_run(tmp_path / "in", "a"), write_run(tmp_path / "in", "b")
+    write_dataset(tmp_path / "in", tmp_path / "out")
+    before = parts(tmp_path / "out")
+    again = write_dataset([first, second], tmp_path / "out")
+    assert (again.written, len(again.kept), parts(tmp_path / "out")) == ([], 2, before)
+    with first.open("ab") as file:
+        file.write(first.read_bytes().splitlines(keepends=True)[-1])
+    write_run(tmp_path / "in", "c", extra=["late"])
+    more = write_dataset(tmp_path / "in", tmp_path / "out")
+    assert ([path.rsplit("/", 1)[-1] for path in more.written], len(more.kept)) == (
+        ["a_events.jsonl", "c_events.jsonl"],
+        1,
+    )
+    assert_same(read(tmp_path / "out"), ingest_runs(tmp_path / "in"))
+    assert len(write_dataset(tmp_path / "in", tmp_path / "out", again=True).written) == 3
+
+
+def test_other_settings_are_another_table(tmp_path, write_log):
+    """A field map that was forgotten can be given with the next call."""
+    log = write_log(tmp_path / "log.jsonl", mine=1.0)
+    write_dataset(log, tmp_path / "out")
+    done = write_dataset(log, tmp_path / "out", field_map={"mine": "reward_std"})
+    assert len(done.written) == 1
+    assert read(tmp_path / "out")["reward_std"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_folder_from_which_it_is_called_does_not_matter(tmp_path, write_run, monkeypatch):
+    """A source is the same by any of its names."""
+    write_run(tmp_path / "in", "a")
+    write_dataset(tmp_path / "in" / "a_events.jsonl", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "in")
+    assert len(write_dataset("a_events.jsonl", "../out").kept) == 1
+
+
+def test_runs_of_others_that_are_called_alike_keep_apart(tmp_path, write_log):
+    """In one call or in several."""
+    one, two, three = (
+        write_log(tmp_path / name / "out.jsonl", rows) for name, rows in zip("xyz", (2, 3, 4), strict=True)
+    )
+    write_dataset([one, two], tmp_path / "out")
+    write_dataset([one, two, three], tmp_path / "out")
+    counts = read(tmp_path / "out")["run_id"].value_counts()
+    assert sorted(counts.index) == ["out", "out-2", "out-3"]
+    assert sorted(counts) == [2, 3, 4]
+    assert write_dataset([one, two, three], tmp_path / "out").written == []
+    assert read(tmp_path / "out")["run_id"].value_counts().to_dict() == counts.to_dict()
+
+
+def test_one_source_that_cannot_be_read_stops_no_other(tmp_path, write_run):
+    """It is told; where there is no other, it is the error."""
+    write_run(tmp_path, "good")
+    (tmp_path / "bad_events.jsonl").write_text("garbage\n")
+    done = write_dataset(tmp_path, tmp_path / "out")
+    assert (len(done.written), ["bad_events" in source for source in done.failed]) == (1, [True])
+    with pytest.raises(SourceError, match="bad_events"):
+        write_dataset(tmp_path / "bad_events.jsonl", tmp_path / "other")
+
+
+def test_a_damaged_file_of_the_data_set_is_written_anew(tmp_path, write_run):
+    """As a disk that was full may leave it."""
+    write_run(tmp_path / "in", "a")
+    write_dataset(tmp_path / "in", tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("*.parquet")
+    path.write_bytes(path.read_bytes()[:100])
+    assert len(write_dataset(tmp_path / "in", tmp_path / "out").written) == 1
+    assert_same(read(tmp_path / "out"), ingest_runs(tmp_path / "in"))
+
+
+@pytest.mark.real
+def test_a_killed_call_is_completed_by_the_next(tmp_path, write_run):
+    """What was written is whole, and is not written again."""
+    for number in range(60):
+        write_run(tmp_path / "in", f"r{number:02}", steps=200)
+    command = [sys.executable, "-m", "rldk", "ingest", str(tmp_path / "in"), "-o", f"{tmp_path}/out/"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ) as killed:
+        deadline = time.monotonic() + 60
+        while len(parts(tmp_path / "out")) < 3 and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+    before = parts(tmp_path / "out")
+    assert 3 <= len(before) < 60
+    for name in before:
+        pq.read_table(tmp_path / "out" / name)
+    done = write_dataset(tmp_path / "in", tmp_path / "out")
+    assert (len(done.kept), len(done.written)) == (len(before), 60 - len(before))
+    assert before.items() <= parts(tmp_path / "out").items()
+    assert_same(read(tmp_path / "out"), ingest_runs(tmp_path / "in"))
+
+
+@pytest.mark.real
+def test_an_object_store_and_a_cluster(tmp_path, write_run, s3, cluster):
+    """The workers write into S3; a second call writes nothing."""
+    import fsspec
+
+    for number in range(20):
+        write_run(tmp_path, f"run-{number:03}", extra=["late"] if number == 10 else [])
+    options = {"storage_options": s3, "client": cluster}
+    done = write_dataset(tmp_path, "s3://runs/all", **options)
+    assert (len(done.written), done.failed) == (20, {})
+    assert len(write_dataset(tmp_path, "s3://runs/all", **options).kept) == 20
+    fs = fsspec.filesystem("s3", **s3)
+    assert_same(read("runs/all", filesystem=fs), ingest_runs(tmp_path))
+    assert not [name for name in fs.ls("runs/all") if b"s3cr3t" in fs.cat(name)]
+
+
+@pytest.mark.real
+def test_a_cluster_writes_two_hundred_runs(tmp_path, write_run, cluster):
+    """Its workers share a folder, and a source that cannot be read stops none of them."""
+    for number in range(200):
+        write_run(tmp_path / "in", f"run-{number:03}", extra=["late"] if number == 100 else [])
+    (tmp_path / "in" / "bad_events.jsonl").write_text("garbage\n")
+    done = write_dataset(tmp_path / "in", tmp_path / "out", client=cluster)
+    assert (len(done.written), len(done.failed)) == (200, 1)
+    assert_same(read(tmp_path / "out"), ingest_runs(tmp_path / "in"))
+
+
+@pytest.mark.real
+def test_a_store_that_is_not_there(tmp_path, write_run, free_port):
+    """The error names the place, not the key."""
+    path = write_run(tmp_path, "r")
+    nowhere = {"endpoint_url": f"http://127.0.0.1:{free_port}"}
+    options = {
+        "key": "k",
+        "secret": "s3cr3t-value",
+        "client_kwargs": nowhere,
+        "config_kwargs": {"retries": {"max_attempts": 1}},
+    }
+    with pytest.raises(TargetError, match="s3://runs/all") as caught:
+        write_dataset(path, "s3://runs/all", storage_options=options)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_misuse(tmp_path, write_run):
+    """A file where a folder should be, a file system that nobody knows, attempts that are none."""
+    path = write_run(tmp_path, "r")
+    with pytest.raises(TargetError, match="r_events"):
+        write_dataset(path, path)
+    with pytest.raises(TargetError, match="nosuch"):
+        write_dataset(path, "nosuch://bucket/x")
+    with pytest.raises(SettingError, match="latest or all"):
+        write_dataset(path, tmp_path / "out", attempts="some")
+
+
+@pytest.mark.real
+def test_the_command_uses_a_cluster(tmp_path, write_run, cluster):
+    """By the address of its scheduler."""
+    write_run(tmp_path / "in", "a")
+    address = cluster.scheduler.address
+    words = ["ingest", str(tmp_path / "in"), "--out", f"{tmp_path}/out/", "--scheduler", address]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "1 files with 6 rows written" in " ".join(done.output.split())
+    assert_same(read(tmp_path / "out"), ingest_runs(tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-o", "{out}/", "--runs", "a"), "without a data set"),
+        (("-o", "{out}/", "--join"), "without a data set"),
+        (("--again",), "a data set as --out"),
+        (("-o", "{out}.csv", "--scheduler", "tcp://x:1"), "a data set as --out"),
+        (("-o", "s3://bucket/x.csv"), "a file on this machine"),
+        (("-o", "{out}/", "--scheduler", "tcp://127.0.0.1:9"), "one that answers"),
+    ],
+)
+def test_what_does_not_go_together_is_said(tmp_path, write_run, words, said):
+    """In a line, with what to give instead."""
+    path = write_run(tmp_path, "a")
+    given = [word.format(out=tmp_path / "out") for word in words]
+    done = CliRunner().invoke(app, ["ingest", str(path), *given])
+    assert (done.exit_code, said in " ".join(done.output.split())) == (2, True), done.output
+
+
+def test_runs_are_picked_by_id(tmp_path, write_run):
+    """With wildcards; none that is there is an error that lists them."""
+    for run_id in ("grpo-1", "grpo-2", "ppo-1"):
+        write_run(tmp_path, run_id)
+    done = CliRunner().invoke(app, ["ingest", str(tmp_path), "--runs", "grpo-*", "--format", "csv"])
+    assert {line.split(",")[14] for line in done.stdout.splitlines()[1:]} == {"grpo-1", "grpo-2"}
+    done = CliRunner().invoke(app, ["ingest", str(tmp_path), "--runs", "all", "--format", "csv"])
+    assert len(done.stdout.splitlines()) == 19
+    done = CliRunner().invoke(app, ["ingest", str(tmp_path), "--runs", "none"])
+    assert (done.exit_code, "grpo-1, grpo-2, ppo-1" in done.output) == (2, True)
