@@ -470,6 +470,20 @@ def _run(backend: WandbBackend, asked: dict[str, Any]) -> Any:
     return {"project": {"run": None if run is None else _node(run)}}
 
 
+def _runs(backend: WandbBackend, asked: dict[str, Any]) -> Any:
+    """One page of a project's runs, those that began first first; nothing of a project without any."""
+    whose = (asked.get("entity") or ENTITY, asked["project"])
+    found = [run for key, run in backend.runs.items() if key[:2] == whose]
+    if not found:
+        return {"project": None}
+    begin = int(asked.get("cursor") or 0)
+    end = begin + (asked.get("perPage") or 50)
+    edges = [{"node": _node(run), "cursor": str(i + 1)} for i, run in enumerate(found)][begin:end]
+    page = {"edges": edges, "pageInfo": {"endCursor": str(end), "hasNextPage": end < len(found)}}
+    told = {"internalId": "1", "runCount": len(found), "readOnly": False, "runs": page}
+    return {"project": _project(*whose) | told}
+
+
 def _node(run: StoredRun) -> dict[str, Any]:
     told = {
         "projectId": "1",
@@ -528,6 +542,8 @@ _ANSWERS: Final = {
     "MarkRunFilesUploaded": _uploaded,
     "NotifyScriptableRunAlert": _alert,
     "Run": _run,
+    "LightRuns": _runs,
+    "Runs": _runs,
     "RunHistoryKeys": _keys_of_history,
     "RunParquetHistory": _parquet,
     "HistoryPage": _history_page,

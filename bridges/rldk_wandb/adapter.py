@@ -13,11 +13,12 @@ import msgspec
 from rldk.bridge import PREFIX, RunFacts, event_from_tracker, run_events
 from rldk.errors import SourceError
 from rldk_wandb import files, fragments
+from rldk_wandb.address import SCHEME, Address, parsed
 from rldk_wandb.blocks import is_wandb_file
 from rldk_wandb.disk import DiskRun
 from rldk_wandb.names import SEQ, STEP, TIME, is_whole, number, unescape
 from rldk_wandb.raw import RESERVED, RawRows, flattened, merged, raw_event
-from rldk_wandb.server import SCHEME, ServedRun, parsed
+from rldk_wandb.server import ServedRun, runs_of
 from rldk_wandb.sink import RAW, TAG
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class _Reader(Protocol):
     def run(self) -> Run: ...
     def ours(self) -> Iterator[dict[str, Any]]: ...
     def theirs(self) -> Iterator[dict[str, Any]]: ...
+    def summary(self) -> dict[str, Any]: ...
     def problems(self) -> list[str]: ...
 
 
@@ -43,7 +45,8 @@ class WandbAdapter:
 
     A run's own folder stands for all its fragments beside it: wandb begins another folder each time that
     the run is opened. A `.wandb` file is only itself, and a folder of run folders is all their runs. For
-    these wandb need not be installed; it must be for `wandb://<entity>/<project>/<id>`.
+    these wandb need not be installed; it must be for a run on a server, `wandb://<entity>/<project>/<id>`
+    or the address of its page in the browser. The same without the run is all runs of the project.
     """
 
     name: ClassVar[str] = "wandb"
@@ -51,19 +54,25 @@ class WandbAdapter:
     def __init__(self, source: str) -> None:
         self.problems: list[str] = []
         self._source = str(source)
+        self._address = parsed(self._source)
 
     def can_handle(self) -> bool:
-        """Whether the source is a `.wandb` file, a folder with one, or names a run on a W&B server."""
-        return self._source.startswith(SCHEME) or bool(_files(self._source))
+        """Whether the source is a `.wandb` file, a folder with one, or the address of runs on a server."""
+        return self._is_served() or bool(_files(self._source))
+
+    def _is_served(self) -> bool:
+        return self._address is not None or self._source.startswith(SCHEME)
 
     def runs(self) -> list[str]:
         """Name the first folder of each run, in the order in which they began; a file names itself.
 
         Raises:
-            SourceError: There is no `.wandb` file.
+            SourceError: There is no `.wandb` file; or the server does not answer, or knows no such project.
+            MissingDependencyError: The runs are on a server, and wandb is not installed.
         """
-        if self._source.startswith(SCHEME):
-            return [self._source]
+        if self._is_served():
+            address = self._served()
+            return [str(address)] if address.run_id else [str(run) for run in runs_of(address)]
         return list(self._groups())
 
     def events(self, *, repeats: bool = False) -> Iterator[Event]:
@@ -87,22 +96,28 @@ class WandbAdapter:
             SourceError: There is no `.wandb` file, or the run is on a server.
         """
         self.problems.clear()
-        if self._source.startswith(SCHEME):
+        if self._is_served():
             reason, remedy = "the files of a run on a server are not fetched", "give the run's own folder"
-            raise SourceError(self._source, reason, remedy)
+            raise SourceError(str(self._served()), reason, remedy)
         found = self._only()
         fetched, missing = files.fetch(found, DiskRun(found).run().artifacts, into)
         self.problems += missing
         return fetched
 
     def _reader(self) -> _Reader:
-        if self._source.startswith(SCHEME):
-            named = parsed(self._source)
-            if named is None:
-                remedy = "give wandb://<entity>/<project>/<id>"
-                raise SourceError(self._source, "it names no run", remedy)
-            return ServedRun(*named)
-        return DiskRun(self._only())
+        if not self._is_served():
+            return DiskRun(self._only())
+        address = self._served()
+        if not address.run_id:
+            raise SourceError(
+                str(address), "it is a project", f"give one of its runs, as {address.of('<id>')}"
+            )
+        return ServedRun(address)
+
+    def _served(self) -> Address:
+        if self._address is None:
+            raise SourceError(self._source, "it names no run", "give wandb://<entity>/<project>/<id>")
+        return self._address
 
     def _only(self) -> list[Path]:
         groups = self._groups()
@@ -208,7 +223,7 @@ class _Reading:
 
     def _end(self, last: Event) -> Event:
         """The event that tells how the run ended, and what its summary holds that no row does."""
-        said = {unescape(k) if self._is_ours else k: v for k, v in flattened(self._run.summary).items()}
+        said = {unescape(k) if self._is_ours else k: v for k, v in flattened(self._reader.summary()).items()}
         numbers = {name: number(value) for name, value in sorted(said.items()) if name not in RESERVED}
         metrics = {
             name: value

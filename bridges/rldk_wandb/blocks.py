@@ -70,6 +70,7 @@ class Damage:
 _BLOCK: Final = 32768
 _NUM: Final = tag(1, VARINT)  # of Record, in wandb_internal.proto
 _NUM_FIRST: Final = bytes([_NUM])
+_MORE: Final = 0x80  # the bit of a byte that says: more follows
 
 
 class Places:
@@ -279,7 +280,7 @@ def _numbered(records: Iterable[_Record], damage: Damage) -> Iterator[tuple[Fiel
     Where a whole block is cut out of a file, all checksums are right and the halves of two records
     are joined. Then the next number leaps with no damage in between: such a record is dropped.
     """
-    last, before = 0, damage.seen
+    last = before = 0
     held: tuple[Fields, Place] | None = None  # a joined record, until the next number vouches for it
     for data, place in records:
         try:
@@ -297,9 +298,9 @@ def _numbered(records: Iterable[_Record], damage: Damage) -> Iterator[tuple[Fiel
         if held:
             yield held
             held = None
-        last, before = number, damage.seen
+        last = number
         if len(place) > 1:
-            held = decoded, place
+            held, before = (decoded, place), damage.seen
         else:
             yield decoded, place
     if held:
@@ -316,16 +317,20 @@ def _decoded(data: bytes) -> tuple[int, Fields]:
 
 
 def _usual(data: bytes) -> tuple[int, Fields] | None:
-    """Decode what nearly every record is, its number and one message; None for any other."""
+    """Decode what nearly every record is, its number and one message of less than 16 KiB; None for others."""
     if data[:1] != _NUM_FIRST:
         return None
     try:
         number, pos = varint(data, 1)
-        head, pos = varint(data, pos)
-        size, pos = varint(data, pos)
+        head, size = data[pos], data[pos + 1]
+        pos += 2
+        if size >= _MORE:
+            size += (data[pos] - 1) << 7
+            pos += 1
     except UNDECODABLE:
         return None
-    return (number, ((head, data[pos:]),)) if pos + size == len(data) and head & 7 == BYTES else None
+    is_one = pos + size == len(data) and head & 7 == BYTES and head < _MORE
+    return (number, ((head, data[pos:]),)) if is_one else None
 
 
 def _any(data: bytes) -> tuple[int, Fields]:

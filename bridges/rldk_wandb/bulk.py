@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
@@ -20,29 +19,27 @@ if TYPE_CHECKING:
     Places = NDArray[np.int64]
     Flags = NDArray[np.bool_]
 
-BATCH: Final = 64
-"""So many messages are best read together: their bytes stay in the processor's cache."""
-
 _decode: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _BEGIN, _BETWEEN, _END = b"[{", b"},{", b"}]   "  # spaces, for one may look behind a message's end
 
 # An item is 0a LENGTH 12 LENGTH name 82 01 LENGTH value; in old files, 0a LENGTH 0a ...
 _ITEM, _KEY, _NESTED_KEY, _VALUE, _VALUE_2 = 0x0A, 0x0A, 0x12, 0x82, 0x01
 _SPACE: Final = 0x20
+_STEP, _NUM = 0x12, 0x08
 _LONG: Final = 0x80  # lengths from here on take more than a byte
 
 
-def objects(messages: Sequence[bytes], rest: re.Pattern[bytes]) -> list[dict[str, Any] | None]:
+def objects(messages: Sequence[bytes], *, steps: bool = False) -> list[dict[str, Any] | None]:
     """Read the messages that are numbers under short names; None for each other one.
 
     Args:
         messages: A batch of them.
-        rest: What may stand in a message behind its items.
+        steps: Whether a HistoryStep may stand in a message behind its items.
     """
     if not messages:
         return []
     batch = _Batch(messages)
-    batch.leave_out(~batch.are_items(rest))
+    batch.leave_out(~batch.are_items(steps=steps))
     batch.write_json()
     batch.leave_out(batch.hold_text())
     read = batch.decoded()
@@ -68,9 +65,11 @@ class _Batch:
     def _find_items(self) -> None:
         """Take each tag of a value for an item's, which begins where the value before it has ended."""
         text = self._bytes
-        tags = np.flatnonzero((text[:-1] == _VALUE) & (text[1:] == _VALUE_2))
-        self._tags: Places = tags
-        self._of: Places = np.searchsorted(self._ends, tags, side="right")
+        tags = np.flatnonzero(text == _VALUE)
+        self._tags: Places = tags[text[tags + 1] == _VALUE_2]
+        tags = self._tags
+        counts = np.diff(np.searchsorted(tags, self._ends), prepend=0)
+        self._of: Places = np.repeat(np.arange(len(counts)), counts)
         self._sizes: Places = text[tags + 2].astype(np.int64)
         after = tags + 3 + self._sizes
         self._is_first = np.diff(self._of, prepend=-1) > 0
@@ -79,15 +78,24 @@ class _Batch:
         self._rests: Places = self._begins.copy()
         self._rests[self._of] = after  # of several, the last
 
-    def are_items(self, rest: re.Pattern[bytes]) -> Flags:
-        """Which messages are items, in each byte that is not of a name or a value, and perhaps a rest."""
-        spans = zip(self._rests.tolist(), self._ends.tolist(), strict=True)
-        are = np.array(
-            [begin <= end and bool(rest.fullmatch(self._text, begin, end)) for begin, end in spans]
+    def are_items(self, *, steps: bool) -> Flags:
+        """Which messages are items, in each byte that is not of a name or a value, and perhaps a step."""
+        are: Flags = (self._rests > self._begins) & (
+            (self._rests == self._ends) | (steps & self._end_in_step())
         )
-        are[self._rests == self._begins] = False
         are[self._of[~self._is_item()]] = False
         return are
+
+    def _end_in_step(self) -> Flags:
+        """Behind the items, 12 LENGTH 08 and a number of up to three bytes; or 12 00, which is step 0."""
+        text, rests, ends = self._bytes, np.minimum(self._rests, self._ends), self._ends
+        size = ends - rests
+        begins = (text[rests] == _STEP) & (text[rests + 1] == size - 2)
+        number = (text[rests + 2] == _NUM) & (text[ends - 1] < _LONG) & (size <= 6)  # noqa: PLR2004  # three bytes
+        number &= (size < 5) | (text[ends - 2] >= _LONG)  # noqa: PLR2004  # two bytes
+        number &= (size < 6) | (text[ends - 3] >= _LONG)  # noqa: PLR2004  # three bytes
+        is_step: Flags = begins & ((size == 2) | ((size > 3) & number))  # noqa: PLR2004  # none, or one byte
+        return is_step
 
     def _is_item(self) -> Flags:
         text, items = self._bytes, self._items
@@ -117,8 +125,8 @@ class _Batch:
         text[items + 1] = text[items + 2] = text[tags + 2] = _SPACE
         text[items + 3] = text[tags] = ord('"')
         text[tags + 1] = ord(":")
-        for begin, end in zip(self._rests.tolist(), self._ends.tolist(), strict=True):
-            text[begin:end] = _SPACE
+        for i in np.flatnonzero(self._rests < self._ends):
+            text[self._rests[i] : self._ends[i]] = _SPACE
 
     def hold_text(self) -> Flags:
         """In which messages there are quotes in a name or a value, or what they may escape."""

@@ -22,7 +22,7 @@ class DiskRun:
         self._found: list[Survey] = []
 
     def run(self) -> Run:
-        """What the files say of the run: the last word on each.
+        """What the files say of the run: the last word on each, but for the summary.
 
         Raises:
             SourceError: A file cannot be opened.
@@ -37,7 +37,13 @@ class DiskRun:
 
     def theirs(self) -> Iterator[dict[str, Any]]:
         """The rows of all others, in the order in which they were logged."""
-        return chain.from_iterable(file.rows_at(found.without_key) for file, found in self._pairs())
+        return chain.from_iterable(
+            file.rows_at(found.without_key, found.summary) for file, found in self._pairs()
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What W&B shows as the run's numbers, but for RLDK's, once the rows of all others have been read."""
+        return {key: value for found in self._found for key, value in found.summary.entries().items()}
 
     def problems(self) -> list[str]:
         """What could not be read, once all rows have been; a sentence each."""
@@ -75,7 +81,6 @@ def _united(runs: Sequence[Run]) -> Run:
         tags=next((run.tags for run in reversed(runs) if run.tags), []),
         start_time=first.start_time,
         config={key: value for run in runs for key, value in run.config.items()},
-        summary={key: value for run in runs for key, value in run.summary.items()},
         axes=[axis for run in runs for axis in run.axes],
         artifacts={name: artifact for run in runs for name, artifact in run.artifacts.items()},
         exit_code=last.exit_code,

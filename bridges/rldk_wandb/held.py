@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rldk_wandb import fragments, server
+from rldk_wandb.address import SCHEME
 from rldk_wandb.names import SEQ, TIME
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def on_disk(run: wandb.Run, receipt: Receipt | None) -> float:
 
 
 def _file_of(receipt: Receipt | None) -> Path | None:
-    if receipt is None or receipt.source.startswith(server.SCHEME):
+    if receipt is None or receipt.source.startswith(SCHEME):
         return None
     return next(iter(fragments.in_folder(Path(receipt.source))), None)
 

@@ -6,13 +6,13 @@ fields that RLDK needs are decoded.
 
 from __future__ import annotations
 
-import re
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from rldk_wandb.blocks import Damage, Places, block_count, records, records_at
-from rldk_wandb.items import drop, mark, put, read_item, read_row
+from rldk_wandb.items import BATCH, drop, mark, put, read_item, read_row
 from rldk_wandb.summary import Summary
 from rldk_wandb.wire import UNDECODABLE, VARINT, fields, signed, tag
 
@@ -101,8 +101,10 @@ class Survey:
         run: What it says of its run.
         with_key: Where the rows are that have a key.
         without_key: Where all others are.
+        summary: What their numbers are, once these have been read again.
     """
 
+    summary: Summary
     run: Run = field(default_factory=Run)
     with_key: Places = field(default_factory=Places)
     without_key: Places = field(default_factory=Places)
@@ -126,7 +128,10 @@ class WandbFile:
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
-        return self.survey(None).run
+        found = self.survey(None)
+        deque(self.rows_at(found.without_key, found.summary), maxlen=0)
+        found.run.summary = found.summary.entries()
+        return found.run
 
     def survey(self, key: str | None) -> Survey:
         """Read what the file says of its run, and see where the rows are, which `rows_at` can read.
@@ -136,18 +141,20 @@ class WandbFile:
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
-        found, wanted = Survey(), mark(key)
+        wanted = mark(key)
         messages = self._messages({*_RUN_READERS, _SUMMARY, _HISTORY})
-        summary = Summary(self.damage)
+        found = Survey(Summary(self.damage))
         for head, message, place in messages:
-            has_key = bool(wanted) and wanted in message
-            if head == _HISTORY:
-                (found.with_key if has_key else found.without_key).add(place)
-            elif head != _SUMMARY:
+            if head not in _ROWS:
                 self._read(_RUN_READERS[head], message, found.run)
-            elif not has_key:
-                summary.change(message)
-        found.run.summary = summary.entries()
+            elif wanted and wanted in message:
+                if head == _HISTORY:
+                    found.with_key.add(place)
+            elif head == _HISTORY:
+                found.without_key.add(place)
+                found.summary.pass_row(message)
+            else:
+                found.summary.pass_change(message)
         return found
 
     def beginning(self) -> Run:
@@ -182,23 +189,30 @@ class WandbFile:
             message for message in messages if wanted in message and not (unwanted and unwanted in message)
         )
 
-    def rows_at(self, places: Places) -> Iterator[dict[str, Any]]:
+    def rows_at(self, places: Places, summary: Summary | None = None) -> Iterator[dict[str, Any]]:
         """Read those rows that a survey has found; what cannot be read adds to the damage.
+
+        Args:
+            places: Where they are.
+            summary: What the survey saw of it go by, if these are the rows without the key.
 
         Raises:
             SourceError: The file cannot be opened any more.
         """
         records = records_at(self.path, places)
-        return self._rows(message for record in records for head, message in record if head == _HISTORY)
+        messages = (message for record in records for head, message in record if head == _HISTORY)
+        return self._rows(messages, summary)
 
-    def _rows(self, messages: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        from rldk_wandb.bulk import BATCH, objects
+    def _rows(self, messages: Iterable[bytes], summary: Summary | None = None) -> Iterator[dict[str, Any]]:
+        from rldk_wandb.bulk import objects
 
         stream = iter(messages)
         while batch := list(islice(stream, BATCH)):
-            for message, numbers in zip(batch, objects(batch, _STEP), strict=True):
+            for message, numbers in zip(batch, objects(batch, steps=True), strict=True):
+                if summary is not None:
+                    summary.replay_row(message, numbers)
                 row: dict[str, Any] = numbers or {}
-                if row.get("_step") is not None or self._read(read_row, message, row):
+                if "_step" in row or self._read(read_row, message, row):
                     yield row
 
     def last_row(self, with_key: str) -> dict[str, Any] | None:
@@ -262,6 +276,7 @@ _FEW_BLOCKS: Final = 8
 # and the manifest's entries: the fields that are read, with the numbers that wandb_internal.proto gives them.
 _HISTORY, _SUMMARY, _CONFIG, _RUN, _EXIT = tag(2), tag(3), tag(5), tag(17), tag(18)
 _ARTIFACT, _METRIC, _PREEMPTING = tag(8), tag(12), tag(23)
+_ROWS: Final = {_HISTORY, _SUMMARY}
 
 _UPDATE, _REMOVE = tag(1), tag(2)
 _RUN_CONFIG, _TAG, _START_TIME, _SECONDS, _NANOS = tag(4), tag(10), tag(17), tag(1, VARINT), tag(2, VARINT)
@@ -270,11 +285,6 @@ _RUN_TEXTS: Final = {tag(1): "run_id", tag(2): "entity", tag(3): "project", tag(
 _METRIC_NAME, _METRIC_GLOB, _METRIC_STEP = tag(1), tag(2), tag(4)
 _ARTIFACT_TEXTS: Final = {tag(4): "type", tag(5): "name"}
 _MANIFEST, _ENTRY, _ENTRY_PATH, _ENTRY_PLACE = tag(12), tag(4), tag(1), tag(6)
-
-# What may stand in a row behind its items: HistoryStep.
-_STEP: Final = re.compile(
-    rb"(?:\x12(?:\0|\x02\x08[\0-\x7f]|\x03\x08[\x80-\xff][\0-\x7f]|\x04\x08[\x80-\xff]{2}[\0-\x7f]))?"
-)
 
 
 def _read_run(message: bytes, run: Run) -> None:

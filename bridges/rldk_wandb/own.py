@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rldk.errors import RLDKError, SinkClosedError
-from rldk_wandb import fragments, server
+from rldk_wandb import address, fragments
 from rldk_wandb.offline import WandbFile
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ def _place(source: str | None) -> dict[str, Any]:
     """Where a run lies, told to wandb.init."""
     if source is None:
         return {}
-    if not source.startswith(server.SCHEME):
+    if not source.startswith(address.SCHEME):
         return _folder(Path(source))
-    named = server.parsed(source)
-    if named is None:
+    named = address.parsed(source)
+    if named is None or not named.run_id:
         reason = f"{source!r} names no W&B run; give wandb://<entity>/<project>/<id>"
         raise SinkClosedError(reason)
-    return dict(zip(("entity", "project", "id"), named, strict=True))
+    return {"entity": named.entity, "project": named.project, "id": named.run_id}
 
 
 def _folder(folder: Path) -> dict[str, Any]:

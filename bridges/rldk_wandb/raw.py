@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -12,14 +14,25 @@ from rldk.event import Event
 from rldk_wandb.names import TIME, is_whole, milliseconds, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from rldk.bridge import RunFacts
+    from rldk.event import Kind
     from rldk_wandb.offline import Axis, Run
 
 STEP_OF_WANDB: Final = "_step"
 RESERVED: Final = frozenset({STEP_OF_WANDB, "_runtime", TIME, "_wandb"})
 _INT64: Final = range(-(2**63), 2**63)
+_NUMBERS: Final = frozenset({int, float})
+_PLANS: Final = 1000
+
+
+class _Group(NamedTuple):
+    """Which names of a row are shown over which step, and how their values are taken out of it."""
+
+    axis: str
+    names: list[str]
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
 class RawRows:
@@ -37,26 +50,61 @@ class RawRows:
         self._exact = {axis.name: axis.step_metric for axis in run.axes if not axis.is_glob}
         self._globs = [axis for axis in run.axes if axis.is_glob]
         self._axes: dict[str, str] = {}
+        self._plans: dict[frozenset[str], list[_Group]] = {}
         self._count = 0
 
     def events(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
         """Give an event for each step of each row; their times only grow, and tell whole milliseconds."""
         before = milliseconds(self._facts.began) or 0
+        infos = _Infos(self._facts)
         for row in rows:
-            numbers = self._numbers(row)
-            self.last |= numbers
             at = number(row.get(TIME))
             told = milliseconds(at) if at is not None else None
-            for step, metrics in self._by_step(row, numbers):
+            for step, metrics in self._planned(row) or self._by_step(row, self._numbers(row)):
                 before = max(told or 0, before + 1)
                 self._count += 1
-                yield raw_event(self._facts, metrics, seq=self._count, step=step, time=before / 1000)
+                time = before / 1000
+                yield _event(self._facts, infos.at(time), metrics, seq=self._count, step=step, time=time)
+
+    def _planned(self, row: Mapping[str, Any]) -> list[tuple[int, dict[str, float]]] | None:
+        """Split a row as those of the same names were, if it is numbers only, and each axis a step."""
+        if not _NUMBERS.issuperset(map(type, row.values())):
+            return None
+        steps: dict[int, dict[str, float]] = {}
+        plan = self._plan(row)
+        for axis, names, values in plan:
+            step = row.get(axis, 0)
+            if not _is_step(step):
+                return None
+            steps[int(step)] = dict(zip(names, values(row), strict=True))
+        if len(steps) < len(plan):
+            return None
+        self.last.update(row)
+        return sorted(steps.items()) if len(plan) > 1 else list(steps.items())
+
+    def _plan(self, row: Mapping[str, Any]) -> list[_Group]:
+        names = frozenset(row)
+        if names not in self._plans:
+            if len(self._plans) >= _PLANS:  # names that are never the same
+                self._plans.clear()
+            self._plans[names] = self._new_plan(sorted(names - RESERVED))
+        return self._plans[names]
+
+    def _new_plan(self, names: list[str]) -> list[_Group]:
+        axes = {name: axis for name in names if (axis := self._axis(name)) in names and axis != name}
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for name in names:
+            if name not in axes.values():
+                groups[axes.get(name, STEP_OF_WANDB)].append(name)
+        return [_Group(axis, some, _taking(some)) for axis, some in groups.items()]
 
     def _numbers(self, row: Mapping[str, Any]) -> dict[str, float]:
         flat = {name: value for name, value in flattened(row).items() if name not in RESERVED}
         read = {name: None if isinstance(value, str) else number(value) for name, value in flat.items()}
         self.skipped.update(name for name, value in read.items() if value is None)
-        return {name: value for name, value in sorted(read.items()) if value is not None}
+        numbers = {name: value for name, value in sorted(read.items()) if value is not None}
+        self.last |= numbers
+        return numbers
 
     def _by_step(
         self, row: Mapping[str, Any], numbers: Mapping[str, float]
@@ -79,6 +127,11 @@ class RawRows:
         return self._axes[name]
 
 
+def _taking(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """How the values of some names are taken out of a row; `itemgetter` of one gives no tuple."""
+    return itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
+
+
 def _is_step(value: float) -> bool:
     return value in _INT64 if isinstance(value, int) else value.is_integer() and int(value) in _INT64
 
@@ -98,13 +151,49 @@ def flattened(row: Mapping[str, Any], head: str = "") -> dict[str, Any]:
     return flat
 
 
+class _Infos:
+    """The `model_info` of raw events, one that all events of a segment share."""
+
+    def __init__(self, facts: RunFacts) -> None:
+        self._facts = facts
+        self._starts = sorted(segment.time for segment in facts.segments)
+        self._known: dict[int, dict[str, Any]] = {}
+
+    def at(self, time: float) -> dict[str, Any]:
+        """The one of an event of this time."""
+        place = bisect_right(self._starts, time)
+        if place not in self._known:
+            self._known[place] = _info(self._facts, time)
+        return self._known[place]
+
+
+def _info(facts: RunFacts, time: float) -> dict[str, Any]:
+    return {"run_id": facts.run_id, "phase": "train", "segment": facts.segment_at(time), "raw": True}
+
+
 def raw_event(
     facts: RunFacts, metrics: dict[str, float], *, seq: int, step: int, time: float, status: str | None = None
 ) -> Event:
     """Make an event of what RLDK has not measured; with a status, the one that ends the run."""
-    told = {"run_id": facts.run_id, "phase": "train", "segment": facts.segment_at(time), "raw": True}
+    told = _info(facts, time)
+    if status is None:
+        return _event(facts, told, metrics, seq=seq, step=step, time=time)
+    ended = told | {"status": status}
+    return _event(facts, ended, metrics, seq=seq, step=step, time=time, kind="end")
+
+
+def _event(
+    facts: RunFacts,
+    info: dict[str, Any],
+    metrics: dict[str, float],
+    *,
+    seq: int,
+    step: int,
+    time: float,
+    kind: Kind = "metrics",
+) -> Event:
     return Event(
-        kind="metrics" if status is None else "end",
+        kind=kind,
         seq=seq,
         time=time,
         step=step,
@@ -112,7 +201,7 @@ def raw_event(
         metrics=metrics,
         rng={},
         data_slice={},
-        model_info=told if status is None else told | {"status": status},
+        model_info=info,
         notes=[],
     )
 
@@ -120,6 +209,7 @@ def raw_event(
 def merged(ours: Iterator[Event], theirs: Iterable[Event]) -> Iterator[Event]:
     """Put events in the order of their time; ours, of which one is first, keep theirs to the millisecond."""
     last, ahead = -math.inf, next(ours, None)
+    theirs = iter(theirs)
     for event in theirs:
         at = max(_at(event), last + 1)
         while ahead is not None and (_at(ahead) <= at or last < 0):
@@ -128,9 +218,13 @@ def merged(ours: Iterator[Event], theirs: Iterable[Event]) -> Iterator[Event]:
             at = max(at, last + 1)
         last = at
         yield event if at == _at(event) else _moved(event, at)
-    if ahead is not None:
+        if ahead is None and at == _at(event):
+            break  # theirs only grow: none will be moved any more
+    if ahead is None:
+        yield from theirs
+    else:
         yield ahead
-    yield from ours
+        yield from ours
 
 
 def _at(event: Event) -> int:

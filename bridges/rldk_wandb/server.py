@@ -1,10 +1,10 @@
-"""What does a W&B server say of a run?"""
+"""What does a W&B server say of a run, and which runs does it have?"""
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import unquote
 
 from rldk.errors import MissingDependencyError, SourceError
 from rldk_wandb.names import SEQ, number
@@ -13,21 +13,14 @@ from rldk_wandb.offline import Axis, Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SCHEME: Final = "wandb://"
+    from rldk_wandb.address import Address
 
 _T = TypeVar("_T")
 
 _PATIENCE_S: Final = 20
 _PAGE: Final = 10_000  # steps of W&B's, which count rows
+_RUNS_PAGE: Final = 200
 _EXIT_CODES: Final = {"finished": 0, "failed": 1, "crashed": 1, "killed": 1}
-
-
-def parsed(source: str) -> tuple[str, str, str] | None:
-    """Take apart `wandb://entity/project/id`; None where it is none."""
-    parts = [unquote(part) for part in source.removeprefix(SCHEME).strip("/").split("/")]
-    if not source.startswith(SCHEME) or len(parts) != 3 or not all(parts):  # noqa: PLR2004  # those three
-        return None
-    return parts[0], parts[1], parts[2]
 
 
 def ask(entity: str, project: str, run_id: str, *, base_url: str | None = None) -> Any:  # noqa: ANN401  # wandb.apis.public.Run is not typed
@@ -37,12 +30,46 @@ def ask(entity: str, project: str, run_id: str, *, base_url: str | None = None) 
         MissingDependencyError: wandb is not installed.
         Exception: Whatever wandb raises where the server does not answer, or does not know the run.
     """
+    return _api(base_url).run(f"{entity}/{project}/{run_id}")
+
+
+def runs_of(project: Address) -> list[Address]:
+    """Name the runs of a project, in the order in which they began.
+
+    Raises:
+        SourceError: The server does not answer, or does not know the project.
+        MissingDependencyError: wandb is not installed.
+    """
+
+    def asked() -> list[Address]:
+        api = _api(project.base_url)
+        path = f"{project.entity}/{project.project}"
+        found = api.runs(path, order="+created_at", per_page=_RUNS_PAGE, lazy=True)
+        return [project.of(str(run.id)) for run in found]
+
+    return _guarded(project, asked)
+
+
+def _api(base_url: str | None) -> Any:  # noqa: ANN401  # wandb.Api is not typed
     try:
         import wandb
     except ImportError as error:
         raise MissingDependencyError("reading a run from W&B", "wandb", "wandb") from error
-    api = wandb.Api(timeout=_PATIENCE_S, overrides={"base_url": base_url} if base_url else None)
-    return api.run(f"{entity}/{project}/{run_id}")
+    return wandb.Api(timeout=_PATIENCE_S, overrides={"base_url": base_url} if base_url else None)
+
+
+def _guarded(address: Address, question: Callable[[], _T]) -> _T:
+    """Ask, and have an error say what to do.
+
+    Raises:
+        SourceError: There was no answer.
+    """
+    try:
+        return question()
+    except _failures() as error:
+        key = os.environ.get("WANDB_API_KEY") or "\0"
+        remedy = "check the name, the API key and WANDB_BASE_URL, or give the run's own folder"
+        raise SourceError(str(address), str(error).replace(key, "[hidden]"), remedy) from error
 
 
 class ServedRun:
@@ -51,18 +78,17 @@ class ServedRun:
     Names that were nested are joined by dots there. The text "NaN" cannot be told from the number.
 
     Args:
-        entity: Whose it is.
-        project: The project that it is in.
-        run_id: W&B's id of it.
+        address: Where it is.
 
     Raises:
         SourceError: The server does not answer, or does not know the run.
         MissingDependencyError: wandb is not installed.
     """
 
-    def __init__(self, entity: str, project: str, run_id: str) -> None:
-        self._path = f"{SCHEME}{entity}/{project}/{run_id}"
-        self._asked = self._guarded(lambda: ask(entity, project, run_id))
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        names = address.entity, address.project, address.run_id
+        self._asked = _guarded(address, lambda: ask(*names, base_url=address.base_url))
         self._rows: list[dict[str, Any]] | None = None
 
     def run(self) -> Run:
@@ -71,7 +97,7 @@ class ServedRun:
         Raises:
             SourceError: The server does not answer.
         """
-        return self._guarded(self._run)
+        return _guarded(self._address, self._run)
 
     def ours(self) -> Iterator[dict[str, Any]]:
         """The rows of RLDK, in the order in which they were logged.
@@ -89,14 +115,18 @@ class ServedRun:
         """
         return (row for row in self._history() if SEQ not in row)
 
+    def summary(self) -> dict[str, Any]:
+        """What W&B shows as the run's numbers."""
+        return self.run().summary
+
     def problems(self) -> list[str]:
         """What the server does not tell; a sentence each."""
         is_open = self.run().exit_code is None
-        return [f"{self._path}: the run is still going; its last rows may be missing"] if is_open else []
+        return [f"{self._address}: the run is still going; its last rows may be missing"] if is_open else []
 
     def _history(self) -> list[dict[str, Any]]:
         if self._rows is None:
-            self._rows = self._guarded(self._scan)
+            self._rows = _guarded(self._address, self._scan)
         return self._rows
 
     def _scan(self) -> list[dict[str, Any]]:
@@ -121,16 +151,6 @@ class ServedRun:
             exit_code=_EXIT_CODES.get(asked.state),
         )
 
-    def _guarded(self, question: Callable[[], _T]) -> _T:
-        try:
-            return question()
-        except _failures() as error:
-            raise self._error(error) from error
-
-    def _error(self, error: Exception) -> SourceError:
-        remedy = "check the name, the API key and WANDB_BASE_URL, or give the run's own folder"
-        return SourceError(self._path, str(error), remedy)
-
 
 def _failures() -> tuple[type[Exception], ...]:
     """What wandb raises where a server cannot be asked; its library must be there to tell."""
@@ -139,7 +159,7 @@ def _failures() -> tuple[type[Exception], ...]:
         from wandb.sdk.lib.service.service_connection import WandbApiFailedError
     except ImportError:
         return (OSError,)
-    return Error, WandbApiFailedError, OSError
+    return Error, WandbApiFailedError, OSError, ValueError  # ValueError: it does not know the project
 
 
 def _value(value: object) -> object:

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 from rldk.bridge import PREFIX, Home, Target, run_tags, tracker_metrics
 from rldk.errors import MissingDependencyError, SinkClosedError, SinkLostError
-from rldk_wandb import held, names, own, server
+from rldk_wandb import held, names, own
+from rldk_wandb.address import Address
 from rldk_wandb.files import OURS
 from rldk_wandb.names import SEQ, STEP, TIME
 
@@ -225,7 +226,7 @@ def _home(run: wandb.Run) -> Home:
     run_id = str(run.id)
     if run.offline:  # then run.url prints a warning at every look
         return Home("wandb", run_id, str(Path(run.settings.sync_dir).absolute()))
-    return Home("wandb", run_id, f"{server.SCHEME}{run.entity}/{run.project}/{run_id}", run.url)
+    return Home("wandb", run_id, str(Address(run.entity, run.project, run_id)), run.url)
 
 
 def _log_files(run: wandb.Run, paths: Sequence[Path]) -> None:
