@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from rldk.errors import SchemaError
@@ -71,7 +72,7 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         SchemaError: It is none; the error names every fault.
     """
-    faults = [*_faults_of_columns(table)] or [*_faults_of_rows(table)]
+    faults = [*_faults_of_columns(table), *_faults_of_rows(table)]
     if faults:
         raise SchemaError(faults)
     return table
@@ -80,22 +81,69 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
 def conformed(table: pd.DataFrame) -> pd.DataFrame:
     """Give a table that has lost its dtypes on the way, as in a CSV, the declared ones; columns are added.
 
+    In a column of text an empty cell is missing, and `NaN` a value. A NaN in a column of pandas' own
+    `float64` is taken for missing, for there the two cannot be told apart any more.
+
+    Returns:
+        A new table, with the fixed columns first and the others by name; its index and attrs stay.
+
     Raises:
-        SchemaError: A column holds what its type cannot.
+        SchemaError: A column holds what its type cannot, or is there twice.
     """
-    dtypes = {**DTYPES, **({SEGMENT.name: SEGMENT.dtype} if SEGMENT.name in table.columns else {})}
-    names = [*dtypes, *sorted(str(name) for name in table.columns if name not in dtypes)]
-    columns, faults = {}, []
-    for name in names:
+    given = {str(name): table.iloc[:, place] for place, name in enumerate(table.columns)}
+    faults = _repeated(table)
+    dtypes = {**DTYPES, **({SEGMENT.name: SEGMENT.dtype} if SEGMENT.name in given else {})}
+    columns = {}
+    for name in [*dtypes, *sorted(given.keys() - dtypes.keys())]:
         dtype = dtypes.get(name, METRIC_DTYPE)
-        given = table[name] if name in table.columns else pd.Series(pd.NA, index=table.index, dtype="object")
+        column = given.get(name, pd.Series(None, index=table.index, dtype="object"))
         try:
-            columns[name] = given.astype(dtype)  # type: ignore[call-overload]  # any dtype of the schema
-        except (TypeError, ValueError) as error:
+            columns[name] = _as(column, dtype).array
+        except (TypeError, ValueError, OverflowError) as error:
             faults.append(f"column {name} cannot be {dtype}: {error}")
     if faults:
         raise SchemaError(faults)
-    return pd.DataFrame(columns)
+    told = pd.DataFrame(columns, index=table.index, copy=False)
+    told.attrs = dict(table.attrs)
+    return told
+
+
+def _as(column: pd.Series[Any], dtype: str) -> pd.Series[Any]:
+    """Give a column another dtype, without loss."""
+    is_text = column.dtype == object or isinstance(column.dtype, pd.StringDtype)
+    if is_text:
+        column = column.where(column.notna() & (column != ""), None).astype(object)
+    if dtype == "string":
+        return column.astype("string")
+    if is_text:
+        is_whole = dtype.lower() == "int64"
+        missing = column.isna().to_numpy()
+        cells = [0 if is_missing else cell for cell, is_missing in zip(column, missing, strict=True)]
+        values = np.array([_whole(cell) if is_whole else float(cell) for cell in cells], dtype=dtype.lower())
+        maker = pd.arrays.IntegerArray if is_whole else pd.arrays.FloatingArray
+        column = pd.Series(maker(values, missing), index=column.index)
+    if dtype == "int64":
+        return column.astype("Int64").astype("int64")  # the first refuses fractions, the second holes
+    if dtype == "float64":
+        return pd.Series(column.to_numpy("float64", na_value=np.nan), index=column.index)
+    return column.astype(dtype)  # type: ignore[call-overload,no-any-return]  # any dtype
+
+
+def _whole(cell: Any) -> int:  # noqa: ANN401  # any cell
+    """Read a whole number, exactly: one of 64 bits does not fit into a float.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It has a fraction, or is none.
+    """
+    try:
+        if isinstance(cell, int | str):
+            return int(cell)
+    except ValueError:
+        pass  # 42.0, as pandas writes whole numbers beside holes
+    if not float(cell).is_integer():
+        raise ValueError(f"{cell} is no whole number")
+    return int(float(cell))
 
 
 def _faults_of_columns(table: pd.DataFrame) -> Iterator[str]:
@@ -103,10 +151,7 @@ def _faults_of_columns(table: pd.DataFrame) -> Iterator[str]:
     missing = [name for name in DTYPES if name not in names]
     if missing:
         yield f"columns are missing: {', '.join(missing)}"
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        yield f"columns are there twice: {', '.join(repeated)}"
-        return
+    yield from _repeated(table)
     expected = DTYPES | {SEGMENT.name: SEGMENT.dtype}
     for name, dtype in zip(names, table.dtypes, strict=True):
         declared = expected.get(name, METRIC_DTYPE)
@@ -114,12 +159,21 @@ def _faults_of_columns(table: pd.DataFrame) -> Iterator[str]:
             yield f"column {name} is {dtype}, not {declared}"
 
 
+def _repeated(table: pd.DataFrame) -> list[str]:
+    counts = Counter(str(name) for name in table.columns)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    return [f"columns are there twice: {', '.join(repeated)}"] if repeated else []
+
+
 def _faults_of_rows(table: pd.DataFrame) -> Iterator[str]:
+    counts = Counter(table.columns)
+    key = ["run_id", "step", "phase", *([SEGMENT.name] if counts[SEGMENT.name] else [])]
+    if any(counts[name] != 1 for name in key):  # of which the faults of columns tell
+        return
     for name in ("run_id", "phase"):
         if table[name].isna().any():
             yield f"{name} is missing in {int(table[name].isna().sum())} rows"
-    key = ["run_id", "step", "phase", *([SEGMENT.name] if SEGMENT.name in table.columns else [])]
     repeated = table.duplicated(key)
     if repeated.any():
-        first = table[key][repeated].iloc[0].tolist()
+        first = ", ".join(str(table[name][repeated.to_numpy()].iloc[0]) for name in key)
         yield f"{int(repeated.sum())} rows repeat another one's {', '.join(key)}; the first: {first}"

@@ -15,7 +15,7 @@ from rldk.adapters.raw import RESERVED, RUNS, Axis, RawRun, Skips, number, time_
 from rldk.errors import EventFormatError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rldk.event import Event
 
@@ -25,7 +25,7 @@ _LINES_JUDGED: Final = 20
 _DEEPEST: Final = 8
 _MOST_KEYS: Final = 200_000
 _BOM: Final = b"\xef\xbb\xbf"
-_NO_ROW: Final[Mapping[str, Any]] = {}
+_NO_OBJECTS: Final = "lines are no JSON objects and"
 
 _decoder = msgspec.json.Decoder()
 
@@ -112,7 +112,7 @@ class _Rows:
     def events(self, place: int, line: bytes) -> list[Event]:
         row, why = _row(line)
         if row is None:
-            self._skips.place("lines are no JSON objects and", f"line {place}", why)
+            self._skips.place(_NO_OBJECTS, f"line {place}", why)
             return []
         run, axis = self._run(row)
         step, at = axis.step_of(row), time_of(row)
@@ -140,6 +140,21 @@ class _Rows:
             elif value is not None:
                 self._skips.value(key)
         return numbers
+
+
+def json_rows(lines: Iterable[tuple[int, bytes]], skips: Skips) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read the lines that are JSON objects, flat, with their numbers.
+
+    Args:
+        lines: The lines with their numbers.
+        skips: Is told of the others.
+    """
+    for place, line in lines:
+        row, why = _row(line)
+        if row is None:
+            skips.place(_NO_OBJECTS, f"line {place}", why)
+        elif row:
+            yield place, row
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, int | float]:

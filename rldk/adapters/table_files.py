@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import importlib
-from itertools import repeat
+import io
+from collections import Counter
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rldk.adapters import limits
 from rldk.errors import MissingDependencyError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from rldk.adapters.raw import Skips
@@ -53,22 +55,34 @@ def header_of(path: Path) -> list[str]:
     return _cut(text, _delimiter(text))
 
 
-def csv_table(path: Path, problems: list[str], skips: Skips) -> Table:
+def csv_table(path: Path, problems: list[str], skips: Skips, delimiter: str = "") -> Table:
     """Open a CSV or TSV file, plain or compressed. Memory is bounded by a row.
+
+    Args:
+        path: The file.
+        problems: Is told of lines that are too long, and of a file that is damaged.
+        skips: Is told of the rows that are left out.
+        delimiter: What is between two cells; by default what the first line has most of.
 
     Raises:
         SourceError: It cannot be read, or has more than 100,000 columns.
         MissingDependencyError: It is compressed by zstd, and zstandard is not installed.
     """
     lines = limits.lines(path, problems)
-    first = next((line for _, line in lines if line.strip()), b"")
+    number, first = next(((number, line) for number, line in lines if line.strip()), (0, b""))
     text = first.decode("utf-8-sig", "replace")
-    delimiter = _delimiter(text)
+    delimiter = delimiter or _delimiter(text)
     if not first or text.count(delimiter) >= limits.MOST_NAMES:
         what = f"it has more than {limits.MOST_NAMES:,} columns" if first else "it has no header"
         raise SourceError(str(path), "; ".join([what, *problems]), "give a table with one row for each step")
-    header = _cut(text, delimiter)
-    return Table(header, _csv_rows(lines, delimiter, len(header), skips))
+    texts = _Texts(chain([(number, text.encode())], lines), delimiter, skips)
+    reader = csv.reader(texts, delimiter=delimiter)
+    try:
+        header = next(reader)  # a name may go over several lines
+    except (StopIteration, csv.Error) as error:
+        raise SourceError(str(path), f"its header is damaged: {error}", "write it again") from error
+    texts.width = len(header)
+    return Table(header, _csv_rows(texts, reader, skips))
 
 
 def parquet_table(path: Path, wanted: Callable[[list[str]], set[int]], problems: list[str]) -> Table:
@@ -84,15 +98,13 @@ def parquet_table(path: Path, wanted: Callable[[list[str]], set[int]], problems:
         SourceError: It cannot be read, has more than 100,000 columns, or a column of 256 MiB a piece.
         MissingDependencyError: pyarrow is not installed.
     """
-    try:
-        arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingDependencyError(f"reading {path}", "pyarrow", "parquet") from error
+    arrow, parquet = _arrow(path)
     _check_footer(path)
     try:
         file = parquet.ParquetFile(path)
         header = [str(name) for name in file.schema_arrow.names]
         _check_size(path, file)
+        _check_names(path, header)
         kept = _columns(
             arrow, file, wanted(header), f"{path}: columns are not numbers and were skipped", problems
         )
@@ -101,6 +113,43 @@ def parquet_table(path: Path, wanted: Callable[[list[str]], set[int]], problems:
             raise
         raise SourceError(str(path), f"it is no Parquet file: {error}", "write it again") from error
     return Table([header[i] for i in kept], _parquet_rows(path, arrow, file, [header[i] for i in kept]))
+
+
+def delimiter_of(path: Path, names: Iterable[str]) -> str:
+    """Find the delimiter by which the header of a text file has all of these names; empty for none."""
+    text = limits.head(path).decode("utf-8-sig", "replace")
+    wanted = set(names)
+    return next((d for d in _DELIMITERS if wanted <= set(_first_row(text, d))), "")
+
+
+def parquet_names(path: Path) -> list[str]:
+    """Give the names of a Parquet file's columns; none where it is none, or is damaged.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+    """
+    if not is_parquet(path):
+        return []
+    arrow, parquet = _arrow(path)
+    try:
+        _check_footer(path)
+        return [str(name) for name in parquet.read_schema(path).names]
+    except (arrow.ArrowException, OSError, ValueError, SourceError):
+        return []
+
+
+def _arrow(path: Path) -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingDependencyError(f"reading {path}", "pyarrow", "parquet") from error
+
+
+def _first_row(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(text.lstrip(), newline="\n"), delimiter=delimiter), [])
+    except csv.Error:
+        return []
 
 
 def _delimiter(text: str) -> str:
@@ -116,11 +165,7 @@ def _cut(text: str, delimiter: str) -> list[str]:
         return []
 
 
-def _csv_rows(
-    lines: Iterator[tuple[int, bytes]], delimiter: str, width: int, skips: Skips
-) -> Iterator[tuple[int, list[Any]]]:
-    texts = _Texts(lines, delimiter, width, skips)
-    reader = csv.reader(texts, delimiter=delimiter)
+def _csv_rows(texts: _Texts, reader: Iterator[list[str]], skips: Skips) -> Iterator[tuple[int, list[Any]]]:
     while True:
         try:
             row = next(reader)
@@ -129,29 +174,35 @@ def _csv_rows(
         except csv.Error as error:  # a cell that is longer than csv.field_size_limit
             skips.place("rows are damaged and", f"line {texts.number}", str(error))
             continue
-        if len(row) == width:
+        if len(row) == texts.width:
             yield texts.number, row
         elif row:
             skips.place("rows have more or fewer cells than the header and", f"line {texts.number}")
 
 
 class _Texts:
-    """The lines as csv wants them, without those of far more cells than there are columns."""
+    """The lines as csv wants them, without those of far more cells than there are columns.
 
-    def __init__(self, lines: Iterator[tuple[int, bytes]], delimiter: str, width: int, skips: Skips) -> None:
+    Attributes:
+        number: The last line that was given.
+        width: How many columns there are; 0 where it is not known yet.
+    """
+
+    def __init__(self, lines: Iterator[tuple[int, bytes]], delimiter: str, skips: Skips) -> None:
         self.number = 0
+        self.width = 0
         self._lines = lines
         self._delimiter = delimiter.encode()
-        self._most = 2 * width + limits.MOST_NAMES
         self._skips = skips
 
     def __iter__(self) -> _Texts:
         return self
 
     def __next__(self) -> str:
+        most = 2 * self.width + limits.MOST_NAMES
         for number, line in self._lines:
             self.number = number
-            if line.count(self._delimiter) <= self._most:
+            if line.count(self._delimiter) <= most:
                 return line.decode("utf-8", "replace")
             self._skips.place("rows have more or fewer cells than the header and", f"line {self.number}")
         raise StopIteration
@@ -177,6 +228,13 @@ def _check_size(path: Path, file: Any) -> None:  # noqa: ANN401  # pyarrow is no
         reason = f"it has {columns:,} columns and {rows:,} rows"
         remedy = f"give at most {limits.MOST_NAMES:,} columns and {_MOST_ROWS:,} rows"
         raise SourceError(str(path), reason, remedy)
+
+
+def _check_names(path: Path, header: list[str]) -> None:
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:  # Arrow cannot tell such columns apart
+        reason = f"several of its columns have one name: {', '.join(name[:80] for name in twice[:5])}"
+        raise SourceError(str(path), reason, "give each column a name of its own")
 
 
 def _columns(arrow: Any, file: Any, texts: set[int], what: str, problems: list[str]) -> list[int]:  # noqa: ANN401  # the same

@@ -7,11 +7,17 @@ import json
 import shutil
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from rldk import event as event_json
 from rldk.adapters.flat_jsonl import FlatJsonlAdapter
+from rldk.adapters.metrics_table import MetricsTableAdapter
 from rldk.adapters.tables import TableAdapter
 from rldk.adapters.tensorboard import TensorBoardAdapter
 from rldk.adapters.trainer_state import TrainerStateAdapter
 from rldk.adapters.trl import TRLAdapter
+from rldk.cli import app
+from rldk.event import Event
 from rldk_mlflow.folder import MLflowFolderAdapter
 
 DATA = Path(__file__).parent / "data"
@@ -20,6 +26,7 @@ IN_ORDER = (
     MLflowFolderAdapter,
     TrainerStateAdapter,
     TensorBoardAdapter,
+    MetricsTableAdapter,
     FlatJsonlAdapter,
     TableAdapter,
 )
@@ -88,6 +95,50 @@ def table(name):
     return copied
 
 
+def own(form):
+    """What `rldk ingest` writes of two runs, one of which was started again."""
+
+    def written(folder):
+        events = [
+            Event(
+                step=step,
+                wall_time=step / 7,
+                metrics={"loss": float("nan"), "mine": -0.0} if step % 2 else {},
+                rng={"seed": 2**62 + 1},
+                data_slice={"tokens_in": step},
+                model_info={"run_id": run_id, "phase": phase, "segment": step // 5, "git_sha": "abc"},
+                notes=[],
+            )
+            for run_id in ("a", "b")
+            for step in range(9)
+            for phase in ("train", "eval")
+        ]
+        (folder / "j_events.jsonl").write_bytes(b"".join(event_json.encode(e) + b"\n" for e in events))
+        words = [
+            "ingest",
+            str(folder / "j_events.jsonl"),
+            "--attempts",
+            "all",
+            "-o",
+            str(folder / f"t.{form}"),
+        ]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        (folder / "j_events.jsonl").unlink()
+        return folder / f"t.{form}"
+
+    written.__name__ = f"own_{form}"
+    return written
+
+
+def own_folder(folder):
+    """A data set of two files."""
+    path = own("parquet")(folder)
+    (folder / "set").mkdir()
+    shutil.copy(path, folder / "set" / "part-a.parquet")
+    return folder / "set"
+
+
 SOURCES = [
     (jsonl, FlatJsonlAdapter),
     (packed, FlatJsonlAdapter),
@@ -96,5 +147,7 @@ SOURCES = [
     (tensorboard, TensorBoardAdapter),
     (export, MLflowFolderAdapter),
     (parquet, TableAdapter),
+    *((own(form), MetricsTableAdapter) for form in ("csv", "jsonl", "parquet")),
+    (own_folder, MetricsTableAdapter),
     *((table(path.name), TableAdapter) for path in sorted(DATA.glob("*.csv"))),
 ]

@@ -10,6 +10,8 @@ import zlib
 
 import pytest
 
+from rldk.schema import DTYPES
+
 MEMORY = 700 * 2**20  # of which pandas and pyarrow, where they are imported, take a part
 GIB = 2**30
 
@@ -29,11 +31,16 @@ except RLDKError as error:
 
 ADAPTERS = {
     "jsonl": ("rldk.adapters.flat_jsonl", "FlatJsonlAdapter"),
+    "own": ("rldk.adapters.metrics_table", "MetricsTableAdapter"),
     "table": ("rldk.adapters.tables", "TableAdapter"),
     "state": ("rldk.adapters.trainer_state", "TrainerStateAdapter"),
     "tensorboard": ("rldk.adapters.tensorboard", "TensorBoardAdapter"),
     "mlflow": ("rldk_mlflow.folder", "MLflowFolderAdapter"),
 }
+
+
+OWN = ",".join(DTYPES).encode()
+OWN_ROW = b"1,train,,,,,,,,,,,0.5,,r,"
 
 
 def read(path, adapter):
@@ -68,6 +75,7 @@ def test_a_gibibyte_without_a_newline(tmp_path, adapter):
     [
         ("jsonl", b'{"step": 1, "a": 1}\n', b'\n{"step": 2, "a": 1}\n'),
         ("table", b"step,a\n1,1\n", b"\n2,1\n"),
+        ("own", OWN + b"\n" + OWN_ROW + b"\n", b"\n" + OWN_ROW + b"\n"),
     ],
 )
 def test_a_bomb_between_two_rows(tmp_path, adapter, head, tail):
@@ -120,6 +128,11 @@ def test_ten_million_columns(tmp_path):
     assert "100,000 different metrics" in read(path, "jsonl")
     path.write_bytes(b"step,metric,value\n" + b"".join(b"1,%x,1\n" % n for n in range(1_000_000)))
     assert "100,000 different metrics" in read(path, "table")
+    lines = (b'{"step":1,"phase":"eval","wall_time":0,"run_id":"%x"}\n' % n for n in range(200_000))
+    path.write_bytes(b"".join(lines))
+    assert "100,000 different runs" in read(path, "own")
+    path.write_bytes(OWN + b"," + b",".join(b"%x" % n for n in range(1_000_000)) + b"\n")
+    assert "100,000 columns" in read(path, "own")
     path.write_bytes(b"".join(b'{"step":1,"run":"%x","a":1}\n' % n for n in range(1_000_000)))
     assert "100,000 different runs" in read(path, "jsonl")
 
@@ -153,6 +166,20 @@ def test_a_csv_cell_over_many_lines(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(b'step,a\n1,1\n2,"' + b"x" * 1000 + b"\n" * 10 + (b"y" * 999 + b"\n") * 200_000)
     assert read(path, "table").startswith("read 2 True")
+
+
+def test_own_parquet_with_a_huge_cell(tmp_path):
+    """What must be there is refused, and what need not be is passed over."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, cell = tmp_path / "x.parquet", pa.array(["x" * (400 * 2**20)], pa.large_string())
+    row = {name: [1.0] for name in DTYPES}
+    row |= {"step": [1], "phase": ["train"], "run_id": ["r"], "git_sha": ["x"]}
+    pq.write_table(pa.table(row | {"prompt": cell}), path)
+    assert read(path, "own").startswith("read 2 True")
+    pq.write_table(pa.table(row | {"run_id": cell}), path)
+    assert "it lacks run_id" in read(path, "own")
 
 
 def test_an_event_file_with_records_as_large_as_they_say(tmp_path):
