@@ -27,7 +27,7 @@ class TestSQLite(MLflowConformance):
 class TestServer(MLflowConformance):
     """A real `mlflow server`."""
 
-    profile = settings(MLflowConformance.profile, max_examples=6)
+    profile = settings(MLflowConformance.profile, max_examples=4)
 
 
 @pytest.mark.real
