@@ -20,6 +20,7 @@ _LAST: Final = (
     "mlflow_folder",
     "trainer_state",
     "tensorboard",
+    "wandb_history",
     "metrics_table",
     "jsonl",
     "table",

@@ -13,7 +13,7 @@ from rldk.adapters.raw import RawRun, Skips, milliseconds, number, number_in
 from rldk.adapters.table_files import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
 RUNS: Final = ("run_id", "run", "run_name", "name")
@@ -43,7 +43,15 @@ def _plain(name: str) -> str:
 
 
 class Runs:
-    """The runs of one table, by what the table calls them."""
+    """The runs of one table, by what the table calls them.
+
+    Args:
+        path: The table, after which a run is called that has no name in it.
+
+    Attributes:
+        default: That name.
+        last_steps: The last step of each run that was told so far.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,6 +59,7 @@ class Runs:
         self._names = Names(str(path))
         self._ids = Names(str(path), "runs")
         self._runs: dict[str, RawRun] = {}
+        self.last_steps: dict[str, int] = {}
         self._again: Counter[str] = Counter()
 
     def get(self, run_id: str) -> RawRun:
@@ -113,20 +122,20 @@ def clock_of(row: list[Any], columns: Iterable[int]) -> tuple[int | None, int | 
 
 
 def numbers_in(
-    row: list[Any], columns: Iterable[tuple[int, str]], clock: int | None, skips: Skips
+    row: list[Any], columns: Iterable[tuple[int, str]], passed: Container[int | None], skips: Skips
 ) -> dict[str, int | float]:
-    """Read the numbers in some columns of a row, but for the one that tells its time.
+    """Read the numbers in some columns of a row, but for those that tell its time or its step.
 
     Args:
         row: The cells.
         columns: Place and name of each column.
-        clock: Place of the column that tells the time.
+        passed: Places of the columns that are passed over.
         skips: Is told of what is no number.
     """
     metrics: dict[str, int | float] = {}
     for place, name in columns:
         cell = row[place]
-        if cell is None or cell == "" or place == clock:
+        if cell is None or cell == "" or place in passed:
             continue
         value = cell_number(cell)
         if value is not None:

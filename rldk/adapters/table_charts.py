@@ -82,6 +82,6 @@ class WandbChart:
                 self._skips.place("rows have no whole number on the x-axis and", f"line {place}", "no step")
                 continue
             for run_id, columns in self._by_run.items():
-                metrics = numbers_in(row, columns, None, self._skips)
+                metrics = numbers_in(row, columns, (), self._skips)
                 if metrics:
                     yield from self._runs.get(run_id).log(step, metrics)

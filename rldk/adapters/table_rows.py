@@ -35,24 +35,24 @@ TENSORBOARD: Final = frozenset({"wall_time", "step", "value"})
 class Wide:
     """A row for each step, and a column for each metric.
 
-    A row without a step belongs to the one before where it has W&B's count of rows, and is skipped else.
+    Each row's step stands in the first column of a step in which something is. A row without one belongs to
+    the row before where it has W&B's count of rows, and is skipped else.
     """
 
     def __init__(self, columns: Columns, runs: Runs, skips: Skips) -> None:
-        self._step = columns.first(STEPS)
+        self._steps = columns.all(STEPS)
         self._count = columns.names.get(ROW_COUNT)
         self._run = columns.first(RUNS)
         self._times = columns.all(TIMES)
         self._runs = runs
         self._skips = skips
-        self._last: dict[str, int] = {}
-        passed = {self._step, self._run}
+        passed = {*self._steps[:1], self._run}
         self._metrics = [
             (place, name)
             for place, name in enumerate(columns.header)
             if place not in passed and name.strip() and name not in RESERVED
         ]  # the column without a name is pandas' index
-        self.texts = {place for place in (self._step, self._run, *self._times) if place is not None}
+        self.texts = {place for place in (*self._steps, self._run, *self._times) if place is not None}
         self.notes: list[str] = []
 
     def events(self, rows: Iterable[tuple[int, list[Any]]]) -> Iterator[Event]:
@@ -60,21 +60,23 @@ class Wide:
         for place, row in rows:
             run_id = text_in(row[self._run]) if self._run is not None else ""
             run_id = run_id or self._runs.default
-            step = self._step_of(run_id, row)
+            axis, step = self._step_of(run_id, row)
             clock, at = clock_of(row, self._times)
-            metrics = numbers_in(row, self._metrics, clock, self._skips)
+            metrics = numbers_in(row, self._metrics, (axis, clock), self._skips)
             if step is None:
                 self._skips.place("rows have no step and", f"line {place}")
             elif metrics:
                 yield from self._runs.get(run_id).log(step, metrics, at)
 
-    def _step_of(self, run_id: str, row: list[Any]) -> int | None:
-        step = None if self._step is None else whole(row[self._step])
-        if step is not None:
-            self._last[run_id] = step
-            return step
+    def _step_of(self, run_id: str, row: list[Any]) -> tuple[int | None, int | None]:
+        """The column that tells a row's step, and the step."""
+        for place in self._steps:
+            step = whole(row[place])
+            if step is not None:
+                self._runs.last_steps[run_id] = step
+                return place, step
         count = None if self._count is None else whole(row[self._count])
-        return count if count is None else self._last.get(run_id, count)
+        return None, count if count is None else self._runs.last_steps.get(run_id, count)
 
 
 class Long:

@@ -16,6 +16,7 @@ from rldk.adapters.tables import TableAdapter
 from rldk.adapters.tensorboard import TensorBoardAdapter
 from rldk.adapters.trainer_state import TrainerStateAdapter
 from rldk.adapters.trl import TRLAdapter
+from rldk.adapters.wandb_history import WandbHistoryAdapter
 from rldk.cli import app
 from rldk.event import Event
 from rldk_mlflow.folder import MLflowFolderAdapter
@@ -26,6 +27,7 @@ IN_ORDER = (
     MLflowFolderAdapter,
     TrainerStateAdapter,
     TensorBoardAdapter,
+    WandbHistoryAdapter,
     MetricsTableAdapter,
     FlatJsonlAdapter,
     TableAdapter,
@@ -83,6 +85,16 @@ def parquet(folder):
 
     pd.DataFrame({"step": range(9), "loss": 0.5}).to_parquet(folder / "t.parquet")
     return folder / "t.parquet"
+
+
+def exports(folder):
+    """A run's history as W&B exports it, in two parts."""
+    import pandas as pd
+
+    for part in (0, 1):
+        rows = pd.DataFrame({"_step": range(9 * part, 9 * part + 9), "loss": 0.5})
+        rows.to_parquet(folder / f"team_my_project_a1b2c3d4_{part}.runhistory.parquet")
+    return folder
 
 
 def table(name):
@@ -147,6 +159,7 @@ SOURCES = [
     (tensorboard, TensorBoardAdapter),
     (export, MLflowFolderAdapter),
     (parquet, TableAdapter),
+    (exports, WandbHistoryAdapter),
     *((own(form), MetricsTableAdapter) for form in ("csv", "jsonl", "parquet")),
     (own_folder, MetricsTableAdapter),
     *((table(path.name), TableAdapter) for path in sorted(DATA.glob("*.csv"))),
