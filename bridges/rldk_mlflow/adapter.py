@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote
 
 import msgspec
 
 from rldk.bridge import RunFacts
 from rldk.errors import SourceError
-from rldk_mlflow import client, history, told
+from rldk_mlflow import client, database, history, sqlite_tables, told
+from rldk_mlflow.asked import Asked
 from rldk_mlflow.names import unescape
-from rldk_mlflow.place import Place, source_of
-from rldk_mlflow.points import NONFINITE_COUNT
+from rldk_mlflow.place import Place, database_at, source_of
+from rldk_mlflow.store import ACTIVE, ENDED, Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rldk.event import Event
-
-_PAGE_S: Final = 60.0
-_PAGE_RETRIES: Final = 2
-_RUNS_A_PAGE: Final = 500
-ENDED: Final = frozenset({"FINISHED", "FAILED", "KILLED"})
+    from rldk_mlflow.store import Run
 
 
 class _UnreadableRunError(SourceError):
@@ -33,11 +29,13 @@ class _UnreadableRunError(SourceError):
 
 
 class MLflowAdapter:
-    """A reader of one MLflow run, or of all the runs of an experiment.
+    """A reader of one MLflow run, of all the runs of an experiment, or of a whole database.
 
     It takes `runs:/<run id>`, which looks where MLflow itself is configured to,
     `<tracking URI>#runs/<run id>` and `<tracking URI>#experiments/<id or name>`; the addresses of the
-    pages in MLflow's UI are of these forms.
+    pages in MLflow's UI are of these forms. The tracking URI of a database stands alone for all runs of
+    its active experiments, as the path of a SQLite file does. A database is read itself, whichever MLflow
+    wrote it; for SQLite, MLflow need not be installed.
     """
 
     name: ClassVar[str] = "mlflow"
@@ -48,30 +46,31 @@ class MLflowAdapter:
         self._place = Place.parse(self._source)
 
     def can_handle(self) -> bool:
-        """Whether the source has the form of an MLflow run or experiment; asks nobody."""
-        return self._place is not None
+        """Whether the source has the form of an MLflow run or experiment, or is a file of MLflow's."""
+        return self._place is not None or sqlite_tables.is_mlflow(Path(self._source))
 
     def runs(self) -> list[str]:
         """Name the source of each run of the experiment that is not deleted; a run's is its own.
 
         Raises:
             SourceError: The experiment cannot be read.
-            MissingDependencyError: MLflow is not installed.
+            MissingDependencyError: MLflow, or the driver of the database, is not installed.
         """
-        if self._must_place().run_id is not None:
+        place = self._must_place()
+        if place.run_id is not None:
             return [self._source]
-        with self._reading() as asked:
-            uri = self._must_place().uri or ""
-            return [source_of(uri, run.info.run_id) for run in self._search(asked)]
+        with self._reading() as store:
+            experiment = None if place.experiment is None else self._experiment(store, place.experiment)
+            return [source_of(place.uri or "", run_id) for run_id in store.run_ids(experiment)]
 
     def events(self, *, repeats: bool = False) -> Iterator[Event]:
         """Read everything in the order of its time, run by run: RLDK's events, and what others logged.
 
-        A run's histories are held in memory, 24 bytes a point, until its last event is read.
+        A run's histories are held in memory, at most 24 bytes a point, until its last event is read.
 
         Raises:
             SourceError: The run cannot be read, or holds no metric.
-            MissingDependencyError: MLflow is not installed.
+            MissingDependencyError: MLflow, or the driver of the database, is not installed.
         """
         del repeats  # a database holds no point twice
         if self._must_place().run_id is not None:
@@ -90,18 +89,19 @@ class MLflowAdapter:
 
         Raises:
             SourceError: They cannot be read, or the source is no single run.
-            MissingDependencyError: MLflow is not installed.
+            MissingDependencyError: MLflow is not installed, and they are not on this machine.
         """
         run_id = self._must_place().run_id
         if run_id is None:
             raise self._error("it is an experiment", "give one of its runs")
-        with self._reading() as asked:
-            home = client.local_path(asked.get_run(run_id).info.artifact_uri)
-            if home is None:
+        with self._reading() as store:
+            home = client.local_path(store.run(run_id).info.artifact_uri)
+        if home is None:
+            with self._asking() as asked:
                 self._download(asked, run_id, into)
-            elif run_id not in home.parts:
-                reason = f"its artifacts are said to be in {home}, which is no folder of this run"
-                raise self._error(reason, "check the tracking server")
+        elif run_id not in home.parts:
+            reason = f"its artifacts are said to be in {home}, which is no folder of this run"
+            raise self._error(reason, "check the tracking server")
         top = into if home is None else home
         return sorted(unpacked(top)) if top.exists() else []
 
@@ -122,17 +122,16 @@ class MLflowAdapter:
         return entries
 
     def _run_events(self) -> Iterator[Event]:
-        with self._reading() as asked:
-            run = asked.get_run(self._must_place().run_id)
-            if run.info.lifecycle_stage != "active":
-                raise self._error(
-                    "the run is deleted", f"restore it: mlflow runs restore --run-id {run.info.run_id}"
-                )
-            project = asked.get_experiment(run.info.experiment_id).name
-            series = self._series(asked, run)
+        with self._reading() as store:
+            run = store.run(self._must_place().run_id or "")
+            self._check(run)
+            experiment = store.experiment(run.info.experiment_id)
+            series = store.series(run)
+        self.problems += history.doubts(series)
         facts = self._facts(run, series)
         is_raw = logged_by_others(run, series)
         events = history.events(series, facts, self.problems.append)
+        project = experiment.name if experiment else ""
         last = first = telling(next(events), run, project, is_raw=is_raw)
         yield first
         for last in events:
@@ -140,15 +139,15 @@ class MLflowAdapter:
         if run.info.status in ENDED:
             yield history.end_event(facts, run.info.status, run.info.end_time or 0, last)
 
-    def _series(self, asked: Any, run: Any) -> list[history.Series]:  # noqa: ANN401  # MLflow is not typed
-        keys = [key for key in sorted(run.data.metrics) if unescape(key) != NONFINITE_COUNT]
-        if not keys:
+    def _check(self, run: Run) -> None:
+        if run.info.lifecycle_stage != ACTIVE:
+            remedy = f"restore it: mlflow runs restore --run-id {run.info.run_id}"
+            raise self._error("the run is deleted", remedy)
+        if not run.histories():
             reason = f"the run {run.info.run_id} holds no metrics"
             raise self._error(reason, "give a run in which something was logged", _UnreadableRunError)
-        with client.leash(_PAGE_S, _PAGE_RETRIES):
-            return [history.Series.of(key, asked.get_metric_history(run.info.run_id, key)) for key in keys]
 
-    def _facts(self, run: Any, series: list[history.Series]) -> RunFacts:  # noqa: ANN401  # the same
+    def _facts(self, run: Run, series: list[history.Series]) -> RunFacts:
         tags = {k.removeprefix(told.OURS): v for k, v in run.data.tags.items() if k.startswith(told.OURS)}
         try:
             return RunFacts.from_tags({"run_id": run.info.run_id, "began": began_at(run, series)} | tags)
@@ -156,43 +155,39 @@ class MLflowAdapter:
             reason = f"one of its rldk.* tags was edited: {error}"
             raise self._error(reason, "correct the tag", _UnreadableRunError) from error
 
-    def _search(self, asked: Any) -> Iterator[Any]:  # noqa: ANN401  # the same
-        experiment = self._experiment(asked)
-        asking = {"max_results": _RUNS_A_PAGE, "order_by": ["attributes.start_time ASC"]}
-        page = asked.search_runs([experiment], **asking)
-        yield from page
-        while page.token:
-            page = asked.search_runs([experiment], page_token=page.token, **asking)
-            yield from page
-
-    def _experiment(self, asked: Any) -> str:  # noqa: ANN401  # the same
-        known = self._must_place().experiment or ""
-        named = map(asked.get_experiment_by_name, dict.fromkeys((known, unquote(known))))
-        found = self._by_id(asked, known) or next(filter(None, named), None)
+    def _experiment(self, store: Store, known: str) -> str:
+        found = store.experiment(known) if known.isdecimal() else None
+        named = map(store.named, dict.fromkeys((known, unquote(known))))
+        found = found or next(filter(None, named), None)
         if found is None:
             raise self._error(f"there is no experiment {known!r}", "check its name or id")
-        if found.lifecycle_stage != "active":
+        if found.lifecycle_stage != ACTIVE:
             remedy = f"restore it: mlflow experiments restore -x {found.experiment_id}"
             raise self._error(f"the experiment {known!r} is deleted", remedy)
-        return str(found.experiment_id)
-
-    def _by_id(self, asked: Any, known: str) -> Any:  # noqa: ANN401  # the same
-        if not known.isdecimal():
-            return None
-        try:
-            return asked.get_experiment(known)
-        except client.library().exceptions.MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
+        return found.experiment_id
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def _reading(self) -> Iterator[Store]:
+        uri = self._uri()
+        if not client.is_database(uri):
+            with self._asking() as asked:
+                yield Asked(asked)
+            return
+        try:
+            with database.opened(uri) as store:
+                yield store
+        except StoreError as error:
+            raise self._error(str(error), error.remedy) from error
+        except OSError as error:
+            raise self._error(str(error), "check that the database server runs, then try again") from error
+
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
         client.require("reading from MLflow")
         mlflow = client.library()
         uri = self._uri()
         try:
-            self._must_not_change(uri)
+            self._must_be_there(uri)
             with client.leash():
                 yield client.connect(uri)
         except mlflow.exceptions.MlflowException as error:
@@ -202,42 +197,39 @@ class MLflowAdapter:
             raise self._error(str(error), "check that the tracking server runs, then try again") from error
 
     def _must_place(self) -> Place:
-        if self._place is None:
+        place = self._place or database_at(self._source)
+        if place is None:
             remedy = "give runs:/<run id>, <tracking URI>#runs/<run id> or <tracking URI>#experiments/<name>"
             raise self._error("it names no MLflow run", remedy)
-        return self._place
+        return place
 
     def _uri(self) -> str:
         return self._must_place().reachable_uri()
 
-    def _must_not_change(self, uri: str) -> None:
-        """Refuse a store that MLflow would create, fill or migrate on opening it."""
+    def _must_be_there(self, uri: str) -> None:
+        """Refuse a folder that MLflow would make."""
         path = client.local_path(uri)
         if path is not None and not path.exists():
             raise self._error(f"there is no {path}", "check the path")
-        version, expected = client.schema_versions(uri) if client.is_database(uri) else (None, None)
-        if version != expected:
-            reason = f"its schema is {version or 'not that of MLflow'}, the installed MLflow reads {expected}"
-            raise self._error(reason, "check the path, or read it with the MLflow version that wrote it")
 
     def _error(self, reason: str, remedy: str, kind: type[SourceError] = SourceError) -> SourceError:
         return kind(client.without_secrets(self._source), client.without_secrets(reason), remedy)
 
 
-def logged_by_others(run: Any, series: list[history.Series]) -> bool:  # noqa: ANN401  # mlflow.entities.Run is not typed
+def logged_by_others(run: Run, series: list[history.Series]) -> bool:
     """Whether RLDK did not record the run; it may have copied it."""
     is_ours = "rldk.run_id" in run.data.tags or not all(each.is_raw for each in series)
     return not is_ours or run.data.tags.get(told.RAW) == "true"
 
 
-def began_at(run: Any, series: list[history.Series]) -> str:  # noqa: ANN401  # the same
+def began_at(run: Run, series: list[history.Series]) -> str:
     """A time before every point, for a run that does not tell RLDK's: one may be logged with any time."""
     first = history.first_timestamp(series)
     started = run.info.start_time or 0
     return str((started if first is None else min(started, first - 1)) / 1000)
 
 
-def telling(first: Event, run: Any, project: str, *, is_raw: bool) -> Event:  # noqa: ANN401  # the same
+def telling(first: Event, run: Run, project: str, *, is_raw: bool) -> Event:
     """Add what MLflow shows of the run to the event that begins it."""
     tags = run.data.tags
     shown: dict[str, Any] = {

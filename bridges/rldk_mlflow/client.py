@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import socket
+import sys
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 CONNECT_S: Final = 3.0
 ANSWER_S: Final = 6.0
 
+# SQLAlchemy takes passwords that hold a slash, as no other URL may
+_DATABASE_USER: Final = re.compile(
+    r"\b((?:postgresql|mysql|mssql)[\w+]*://)\S*?@(?=[\w.\-\[\]:]*(?:[/#?\s]|$))"
+)
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_QUERY: Final = re.compile(r"\?[\w.%-]+=.*", re.DOTALL)
 _CLIENT_ERRORS: Final = range(400, 500)
 _DATA_ERRORS: Final = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 _WORTH_ANOTHER_TRY: Final = frozenset({408, 429, 499})
@@ -73,6 +79,22 @@ def library() -> Any:  # noqa: ANN401  # a module without types
     return importlib.import_module("mlflow")
 
 
+def configured_uri(*, must: bool) -> str:
+    """Where MLflow is configured to look; empty where it is told nothing, and need not say.
+
+    Args:
+        must: Whether MLflow is asked even where that means to import it.
+
+    Raises:
+        MissingDependencyError: It must be asked, and is not installed.
+    """
+    told = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if sys.modules.get("mlflow") is None and (is_database(told) or not must):
+        return told
+    require("reading from MLflow")
+    return str(library().get_tracking_uri())
+
+
 def connect(uri: str) -> Any:  # noqa: ANN401  # MlflowClient is not typed
     """Open MLflow's client; to be called inside `leash`.
 
@@ -91,10 +113,16 @@ def knock(uri: str) -> None:
     """
     # MLflow tries ten times, 100 s in all, before it admits that a database server is not there:
     # https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/store/db/utils.py#L360
-    parts = urlsplit(uri)
-    port = _PORTS.get(_engine(uri))
-    if port and parts.hostname:
-        socket.create_connection((parts.hostname, parts.port or port), timeout=CONNECT_S).close()
+    usual = _PORTS.get(_engine(uri))
+    if usual is None:
+        return
+    try:
+        parts = urlsplit(_DATABASE_USER.sub(r"\1", uri))
+        host, port = parts.hostname, parts.port or usual
+    except ValueError:
+        return  # SQLAlchemy says so better
+    if host:
+        socket.create_connection((host, port), timeout=CONNECT_S).close()
 
 
 @contextmanager
@@ -210,6 +238,7 @@ def is_about_the_data(error: Any) -> bool:  # noqa: ANN401  # MlflowException is
 
 def without_secrets(text: str) -> str:
     """Drop the user, password and query of every URL in a text."""
+    text = _DATABASE_USER.sub(r"\1", text)
     return re.sub(r"(?<=://)[^/\s]+@", "", re.sub(r"(?<=\w)\?[^#\s]*=[^#\s]*", "", text))
 
 
@@ -230,23 +259,7 @@ def _engine(uri: str) -> str:
 def local_path(uri: str) -> Path | None:
     """Where a tracking URI points to on this machine; None where it points elsewhere."""
     if _engine(uri) == "sqlite":
-        return Path(uri.partition(":///")[2].partition("?")[0])
+        return Path(_QUERY.sub("", uri.partition(":///")[2]))
     if uri.startswith("file:"):
         return Path(url2pathname(urlsplit(uri).path))
     return None if ":" in uri or uri == "databricks" else Path(uri)
-
-
-def schema_versions(uri: str) -> tuple[str | None, str]:
-    """Tell a database's schema version, None where it has none, and the one that MLflow works with.
-
-    Raises:
-        OSError: The database cannot be asked.
-    """
-    knock(uri)
-    utils = importlib.import_module("mlflow.store.db.utils")
-    sqlalchemy = importlib.import_module("sqlalchemy")
-    try:
-        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
-        return utils._get_schema_version(engine), utils._get_latest_schema_revision()  # noqa: SLF001
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        raise ConnectionError(str(error)) from error

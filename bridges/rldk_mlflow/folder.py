@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from itertools import islice
@@ -15,9 +14,10 @@ import msgspec
 from rldk.bridge import RunFacts
 from rldk.errors import SourceError
 from rldk_mlflow import history, told
-from rldk_mlflow.adapter import ENDED, began_at, logged_by_others, telling, unpacked
+from rldk_mlflow.adapter import began_at, logged_by_others, telling, unpacked
 from rldk_mlflow.names import unescape
 from rldk_mlflow.points import NONFINITE_COUNT
+from rldk_mlflow.store import ENDED, Data, Info, Run, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -48,34 +48,14 @@ class Point(NamedTuple):
     value: float
 
 
-class _Info(NamedTuple):
-    run_id: str
-    status: str
-    start_time: int | None
-    end_time: int | None
-    lifecycle_stage: str
-
-
-class _Data(NamedTuple):
-    params: dict[str, str]
-    tags: dict[str, str]
-
-
-class _Run(NamedTuple):
-    """What a folder tells of a run, as MLflow's client gives it."""
-
-    info: _Info
-    data: _Data
-
-
 class _Folder(Protocol):
     """The folder of one run."""
 
     path: Path
     problems: list[str]
 
-    def info(self) -> _Info: ...
-    def run(self) -> _Run: ...
+    def info(self) -> Info: ...
+    def run(self) -> Run: ...
     def project(self) -> str: ...
     def histories(self) -> Iterator[tuple[str, list[Point]]]: ...
 
@@ -171,6 +151,7 @@ class MLflowFolderAdapter:
             run, series = folder.run(), self._series(folder)
         except (OSError, ValueError, RecursionError) as error:
             raise self._error(f"{folder.path}: {error}", "copy or export the run again") from error
+        self.problems += [f"{folder.path}: {doubt}" for doubt in history.doubts(series)]
         facts = self._facts(folder, run, series)
         events = history.events(series, facts, self._note(folder))
         first = telling(next(events), run, folder.project(), is_raw=logged_by_others(run, series))
@@ -183,13 +164,13 @@ class MLflowFolderAdapter:
 
     def _series(self, folder: _Folder) -> list[history.Series]:
         told_of = ((key, points) for key, points in folder.histories() if unescape(key) != NONFINITE_COUNT)
-        series = [history.Series.of(key, points) for key, points in told_of if points]
+        series = history.shared(history.Series.of(key, points) for key, points in told_of if points)
         self.problems += folder.problems
         if not series:
             raise SourceError(str(folder.path), "the run holds no metrics", "give another run")
         return series
 
-    def _facts(self, folder: _Folder, run: _Run, series: list[history.Series]) -> RunFacts:
+    def _facts(self, folder: _Folder, run: Run, series: list[history.Series]) -> RunFacts:
         tags = {k.removeprefix(told.OURS): v for k, v in run.data.tags.items() if k.startswith(told.OURS)}
         try:
             return RunFacts.from_tags({"run_id": run.info.run_id, "began": began_at(run, series)} | tags)
@@ -275,14 +256,14 @@ class _StoredRun:
         self.path = path
         self.problems: list[str] = []
 
-    def info(self) -> _Info:
+    def info(self) -> Info:
         meta = _yaml(self.path / _META)
         return _info(meta, self.path.name)
 
-    def run(self) -> _Run:
+    def run(self) -> Run:
         name = _yaml(self.path / _META).get("run_name", "")
         tags = ({"mlflow.runName": name} if name else {}) | self._texts("tags")
-        return _Run(self.info(), _Data(self._texts("params"), tags))
+        return Run(self.info(), Data(self._texts("params"), tags))
 
     def project(self) -> str:
         meta = self.path.parent / _META
@@ -346,7 +327,7 @@ class _ExportedRun:
         self.problems: list[str] = []
         self._held: _Exported | None = None
 
-    def info(self) -> _Info:
+    def info(self) -> Info:
         """Look at the beginning of the export: it tells of the run before it gives its metrics."""
         with (self.path / _EXPORT).open("rb") as file:
             head = file.read(_LONGEST_TEXT)
@@ -354,12 +335,12 @@ class _ExportedRun:
         told_of = {key.decode(): _scalar(value.decode("utf-8", "replace")) for key, value in found}
         return _info(told_of, self.path.name)
 
-    def run(self) -> _Run:
+    def run(self) -> Run:
         read = self._read()
         info = {key: str(value) for key, value in read.info.items() if value is not None}
         known = _info(info, self.path.name)
         name = {"mlflow.runName": info["run_name"]} if "run_name" in info else {}
-        return _Run(known, _Data(_as_texts(read.params), name | _as_texts(read.tags)))
+        return Run(known, Data(_as_texts(read.params), name | _as_texts(read.tags)))
 
     def project(self) -> str:
         """The experiment's name, where the export is one of a whole experiment."""
@@ -397,13 +378,13 @@ class _ExportedRun:
         return self._held
 
 
-def _info(told_of: Mapping[str, str], name: str) -> _Info:
+def _info(told_of: Mapping[str, str], name: str) -> Info:
     status = told_of.get("status", "")
-    return _Info(
+    return Info(
         run_id=told_of.get("run_id") or told_of.get("run_uuid") or name,
         status=_STATUS.get(status, status),
-        start_time=_whole(told_of.get("start_time")),
-        end_time=_whole(told_of.get("end_time")),
+        start_time=whole(told_of.get("start_time")),
+        end_time=whole(told_of.get("end_time")),
         lifecycle_stage=told_of.get("lifecycle_stage", "active"),
     )
 
@@ -486,14 +467,6 @@ def _unescaped(text: str) -> str:
 def _text(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(_LONGEST_TEXT).decode("utf-8", "replace")
-
-
-def _whole(text: str | None) -> int | None:
-    try:
-        number = float(text or "nan")
-    except ValueError:
-        return None
-    return int(number) if math.isfinite(number) and int(number) in _INT64 else None
 
 
 def _as_texts(told_of: dict[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ _GRAMMAR: Final = (
     re.compile(rf"{_URI}#(?:[^#?]*/)?runs/{_RUN}(?:[/?#].*)?"),
     re.compile(rf"{_URI}#/experiments/(?P<experiment>\d+)(?:[/?].*)?"),  # a page of MLflow's UI
     re.compile(rf"{_URI}#experiments/(?P<experiment>.+)", re.DOTALL),
+    re.compile(r"(?P<uri>(?:sqlite|postgresql|mysql|mssql)(?:\+\w+)?://[^#]+)"),  # all runs of a database
 )
 
 
@@ -23,8 +24,8 @@ class Place(NamedTuple):
 
     Attributes:
         uri: The tracking URI; None for the one that MLflow is configured to.
-        run_id: The run; None where the source names an experiment.
-        experiment: The experiment's id or name.
+        run_id: The run; None where the source names an experiment, or all of them.
+        experiment: The experiment's id or name; None where the source names a run, or all experiments.
     """
 
     uri: str | None = None
@@ -38,11 +39,27 @@ class Place(NamedTuple):
         return next((cls(**match.groupdict()) for match in matches if match), None)
 
     def reachable_uri(self) -> str:
-        """The tracking URI with the secrets that the configuration may hold for it."""
-        configured = str(client.library().get_tracking_uri())
-        bare = client.without_secrets(configured)
-        is_configured = self.uri is None or self.uri.rstrip("/") == bare.rstrip("/")
+        """The tracking URI with the secrets that the configuration may hold for it.
+
+        Raises:
+            MissingDependencyError: MLflow, which alone knows where it is configured to, is not installed.
+        """
+        if self.uri is not None and self.uri.startswith("sqlite"):
+            return self.uri
+        configured = client.configured_uri(must=self.uri is None)
+        is_configured = self.uri is None or self.uri.rstrip("/") == client.without_secrets(configured).rstrip(
+            "/"
+        )
         return configured if self.uri is None or is_configured else self.uri
+
+
+def database_at(source: str) -> Place | None:
+    """Take a source for the path of a SQLite file; None where there is no file."""
+    try:
+        path = Path(source)
+        return Place(f"sqlite:///{path.absolute()}") if path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def source_of(uri: str, run_id: str) -> str:

@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from rldk.errors import SourceError
-from rldk_mlflow import adapter
+from rldk_mlflow import asked
 from rldk_mlflow.adapter import MLflowAdapter
 
 
@@ -25,7 +25,7 @@ def test_the_runs_are_named_in_the_order_of_their_start(
     mlflow_db: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """On all pages, by the id and by the name; each is a source of its own."""
-    monkeypatch.setattr(adapter, "_RUNS_A_PAGE", 2)
+    monkeypatch.setattr(asked, "_RUNS_A_PAGE", 2)
     experiment, ids = made(name, 5)
     expected = [f"{mlflow_db}#runs/{run_id}" for run_id in ids]
     assert MLflowAdapter(f"{mlflow_db}#experiments/{name}").runs() == expected

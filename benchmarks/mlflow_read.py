@@ -1,0 +1,170 @@
+"""How soon is a run of MLflow a table: from its database, over REST, and by MLflow's own client?"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import mlflow
+import psutil
+
+from benchmarks import server, workload
+from benchmarks.result import Goal, Result, Row, Table, ratios, spread
+from rldk.ingest import ingest_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BEGAN_MS: Final = 1_763_847_600_000
+_CLIENT: Final = "MlflowClient.get_metric_history, over REST"
+_REST: Final = "ingest_runs over REST, to the table"
+_DATABASE: Final = "ingest_runs from SQLite, to the table"
+_MIB: Final = 2**20
+
+
+class _Plan(NamedTuple):
+    rounds: int
+    steps: int
+    client_keys: int
+
+
+class _Memory(NamedTuple):
+    """What reading took at its peak beyond what the process had, and what the table takes; in bytes."""
+
+    growth: int
+    table: int
+
+
+def measure(*, quick: bool) -> Result:
+    """Read one run in every way, in turns; the memory of one reading in a process of its own."""
+    plan = _Plan(1, 200, 2) if quick else _Plan(2, 100_000, 2)
+    with workload.workplace() as folder:
+        database = folder / "mlflow.db"
+        run_id = _filled(database, plan.steps)
+        straight = f"sqlite:///{database}#runs/{run_id}"
+        with server.serving(database) as address:
+            served = f"{address}#runs/{run_id}"
+            rates: dict[str, list[float]] = {_CLIENT: [], _REST: [], _DATABASE: []}
+            for _ in range(plan.rounds):
+                rates[_CLIENT].append(_client_rate(address, run_id, plan))
+                rates[_REST].append(_table_rate(served, plan))
+                rates[_DATABASE].append(_table_rate(straight, plan))
+        memory = _memory(straight)
+    return Result(
+        name="mlflow_read",
+        question=__doc__ or "",
+        tables=(_rates(plan, rates), _memory_table(memory)),
+        goals=_goals(rates, memory),
+        notes=_notes(plan),
+    )
+
+
+def _filled(database: Path, steps: int) -> str:
+    """A database that MLflow has made, with one run of 20 metrics; gives its id."""
+    client = mlflow.MlflowClient(f"sqlite:///{database}")
+    run_id = str(client.create_run("0", start_time=_BEGAN_MS).info.run_id)
+    columns = "(key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, 0)"
+    with closing(sqlite3.connect(database)) as store:
+        for table, first in (("metrics", 1), ("latest_metrics", steps)):
+            store.executemany(f"INSERT INTO {table} {columns}", _points(run_id, first, steps))
+        store.commit()
+    return run_id
+
+
+def _points(run_id: str, first: int, last: int) -> Iterator[tuple[str, float, int, str, int]]:
+    for step in range(first, last + 1):
+        for i, key in enumerate(workload.names()):
+            yield key, math.sin(step + 7 * i), _BEGAN_MS + 100 * step, run_id, step
+
+
+def _client_rate(address: str, run_id: str, plan: _Plan) -> float:
+    """Points a second, of a few of the metrics: all of them take minutes."""
+    client = mlflow.MlflowClient(address)
+    began = time.perf_counter()
+    found = sum(len(client.get_metric_history(run_id, key)) for key in workload.names()[: plan.client_keys])
+    seconds = time.perf_counter() - began
+    _demand(found, plan.client_keys * plan.steps)
+    return found / seconds
+
+
+def _table_rate(source: str, plan: _Plan) -> float:
+    began = time.perf_counter()
+    table = ingest_runs(source)
+    seconds = time.perf_counter() - began
+    _demand(len(table), plan.steps)
+    return workload.USUAL * plan.steps / seconds
+
+
+def _demand(found: int, expected: int) -> None:
+    if found != expected:
+        raise RuntimeError(f"{found} of {expected} points or rows were read")
+
+
+def _memory(source: str) -> _Memory:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_grown, source).result()
+
+
+def _grown(source: str) -> _Memory:
+    """Read in this process, which has read nothing yet."""
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # the peak begins anew; getrusage would tell a parent's, too
+    before = psutil.Process().memory_info().rss
+    table = ingest_runs(source)
+    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak = 1024 * int(told["VmHWM"].split()[0])
+    return _Memory(peak - before, int(table.memory_usage(deep=True).sum()))
+
+
+def _rates(plan: _Plan, rates: dict[str, list[float]]) -> Table:
+    rows = (
+        Row(name, (*spread(each), spread(ratios(each, rates[_CLIENT]))[1])) for name, each in rates.items()
+    )
+    title = f"Points a second, of a run of {workload.USUAL} metrics and {plan.steps:,} steps"
+    return Table(title, ("min", "median", "max", "times MLflow's client"), tuple(rows))
+
+
+def _memory_table(memory: _Memory) -> Table:
+    sizes = memory.table / _MIB, memory.growth / _MIB, memory.growth / memory.table
+    return Table(
+        "Memory of reading it from SQLite",
+        ("table MiB", "peak growth MiB", "growth / table"),
+        (Row("ingest_runs", sizes),),
+    )
+
+
+def _goals(rates: dict[str, list[float]], memory: _Memory) -> tuple[Goal, ...]:
+    def over_client(name: str) -> float:
+        return spread(ratios(rates[name], rates[_CLIENT]))[1]
+
+    return (
+        Goal(
+            "points a second, a SQLite database to the table / MLflow's client",
+            "over",
+            25,
+            over_client(_DATABASE),
+        ),
+        Goal("points a second, REST to the table / MLflow's client", "over", 2, over_client(_REST)),
+        Goal(
+            "peak memory growth of reading a database / the table's memory",
+            "under",
+            4,
+            memory.growth / memory.table,
+        ),
+    )
+
+
+def _notes(plan: _Plan) -> str:
+    return f"""\
+- One `mlflow server` (one worker) on a SQLite file that MLflow has made and into which the points were
+  written at once; {plan.rounds} rounds, in which the three ways take turns.
+- MLflow's client is timed on {plan.client_keys} of the {workload.USUAL} metrics, for it is slow, and gives a list
+  of points for each of them; the two others give the whole TrainingMetrics table.
+- The memory is that of a process of its own: the most it had, less what it had before."""
