@@ -100,7 +100,8 @@ class RunTable:
             (place, name) for place, name in enumerate(columns.header) if place not in known and name.strip()
         ]
         self.texts = set(range(len(columns.header)))
-        self.notes = [f"a table of {kind.tool} runs: it holds the latest values only, and no history"]
+        at = "" if self._step is not None else ", whose step is not known: the rows have step 0"
+        self.notes = [f"a table of {kind.tool} runs: it holds the latest values only, and no history{at}"]
         if not any(name.startswith(_METRIC_COLUMN) for name in columns.header):
             self.notes.append("it does not tell parameters and metrics apart: what is a number is a metric")
 

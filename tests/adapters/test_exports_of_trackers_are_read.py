@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import mlflow
 import pytest
@@ -96,27 +98,39 @@ def test_an_mlflow_run_table_has_the_latest_values(sample):
     assert len(problems) == 2
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_search_runs_is_read(tmp_path, monkeypatch, suffix):
-    """The table that the real API gives, saved in both ways."""
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run in a database of the real MLflow, with two points of a metric; its id."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     uri = f"sqlite:///{tmp_path}/m.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     client = mlflow.MlflowClient(uri)
     run = client.create_run("0", run_name="named", start_time=1700000000000)
-    points = [Metric("kl", value, 1700000000001, 1) for value in (0.5,)]
+    points = [Metric("kl", value, 1700000000000 + step, step) for step, value in ((1, 0.25), (2, 0.5))]
     client.log_batch(run.info.run_id, points, [Param("beta", "0.1")], [RunTag("team", "x")])
     client.set_terminated(run.info.run_id, "KILLED", 1700000005000)
-    table = mlflow.search_runs(["0"])
-    path = tmp_path / f"runs.{suffix}"
-    table.to_csv(path) if suffix == "csv" else table.to_parquet(path)
-    first, metrics, end = read(path)[0]
-    assert first.run_id == run.info.run_id
+    return run.info.run_id
+
+
+@pytest.mark.parametrize("way", ["search_runs csv", "search_runs parquet", "experiments csv"])
+def test_search_runs_is_read(tmp_path, run, way):
+    """The table that the real API gives, saved in both ways, and what `mlflow experiments csv` writes."""
+    path = tmp_path / f"runs.{way.rpartition(' ')[2]}"
+    if way == "experiments csv":
+        words = ["mlflow", "experiments", "csv", "-x", "0", "-o", path]
+        subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True)
+    else:
+        table = mlflow.search_runs(["0"])
+        table.to_csv(path) if path.suffix == ".csv" else table.to_parquet(path)
+    events, problems = read(path)
+    first, metrics, end = events
+    assert first.run_id == run
     assert {key: first.model_info[key] for key in ("config", "tags", "name")} == {
         "config": {"beta": "0.1"},
         "tags": {"team": "x"},
         "name": "named",
     }
-    assert metrics.metrics == {"kl": 0.5}
+    assert (metrics.step, metrics.metrics) == (0, {"kl": 0.5})
     assert (first.time, metrics.time) == (1700000000.0, 1700000005.0)
     assert end.model_info["status"] == "KILLED"
+    assert "latest values only, and no history, whose step is not known" in problems[0]

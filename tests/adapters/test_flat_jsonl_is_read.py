@@ -27,6 +27,16 @@ def read(tmp_path):
     return read
 
 
+@pytest.mark.parametrize("name", ["log.jsonl", "log.ndjson", "log"])
+def test_the_run_is_called_as_the_file(tmp_path, told, name):
+    """Where no line tells its run; the ending is no part of it, and plays none."""
+    (tmp_path / name).write_text('{"step": 1, "loss": 0.5}\n')
+    adapter = FlatJsonlAdapter(str(tmp_path / name))
+    assert adapter.can_handle()
+    events = list(adapter.events())
+    assert (events[0].run_id, told(events)) == ("log", [(1, {"loss": 0.5})])
+
+
 def test_nested_names_are_joined(read, told):
     """By slashes, as trainers' own names are."""
     events, _ = read({"step": 1, "data": {"kl": 0.5, "x": {"y": 2}}, "loss": 1})

@@ -131,6 +131,28 @@ def test_links_that_lead_out_are_refused(run, tmp_path):
         (run / "artifacts" / link).unlink()
 
 
+def test_links_in_an_export_that_lead_out_are_refused(sample, tmp_path):
+    """Neither an artifact nor a whole run's folder outside of the export is read."""
+    sample("mlflow_export_run.json", "out/a/run.json")
+    elsewhere = sample("mlflow_export_run.json", "elsewhere/run.json")
+    (tmp_path / "out" / "b").symlink_to(elsewhere.parent)
+    (tmp_path / "out" / "a" / "artifacts" / "inner").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "artifacts" / "inner" / "up").symlink_to("../../../../elsewhere/run.json")
+    adapter = MLflowFolderAdapter(str(tmp_path / "out"))
+    assert adapter.runs() == [str(tmp_path / "out" / "a")]
+    with pytest.raises(SourceError, match="inner/up is a link that leads out of the folder"):
+        adapter.files(tmp_path)
+
+
+def test_names_in_an_export_are_no_paths(sample, tmp_path):
+    """They may look like some that lead out."""
+    path = sample("mlflow_export_run.json", "out/a/run.json")
+    path.write_text(path.read_text().replace('"a/b"', '"../../../etc/passwd"'))
+    events = list(MLflowFolderAdapter(str(tmp_path / "out")).events())
+    assert "../../../etc/passwd" in {name for event in events for name in event.metrics}
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"mlflow": {}}', '{"mlflow": ' + "[" * 100_000, "{}", "\0" * 99])
 def test_a_bad_export_is_an_error(tmp_path, text):
     """It names the file's folder."""
