@@ -165,6 +165,6 @@ def _notes(plan: _Plan) -> str:
     return f"""\
 - One `mlflow server` (one worker) on a SQLite file that MLflow has made and into which the points were
   written at once; {plan.rounds} rounds, in which the three ways take turns.
-- MLflow's client is timed on {plan.client_keys} of the {workload.USUAL} metrics, for it is slow, and gives a list
-  of points for each of them; the two others give the whole TrainingMetrics table.
+- MLflow's client is timed on {plan.client_keys} of the {workload.USUAL} metrics, for it is slow, and gives
+  a list of points for each of them; the two others give the whole TrainingMetrics table.
 - The memory is that of a process of its own: the most it had, less what it had before."""

@@ -7,13 +7,13 @@ import os
 import re
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import msgspec
 
 from rldk.bridge import RunFacts
 from rldk.errors import SourceError
-from rldk_mlflow import history, told
+from rldk_mlflow import history, text_files, told
 from rldk_mlflow.adapter import began_at, logged_by_others, telling, unpacked
 from rldk_mlflow.names import unescape
 from rldk_mlflow.points import NONFINITE_COUNT
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from rldk.event import Event
+    from rldk_mlflow.text_files import Point
 
 _EXPORT: Final = "run.json"
 _META: Final = "meta.yaml"
@@ -34,18 +35,7 @@ _DEEPEST: Final = 3  # mlflow-export-import's `export-all`: experiments/<id>/<ru
 _MOST_FOLDERS: Final = 100_000
 _MOST_JUDGED: Final = 1000
 _MOST_FILES: Final = 100_000
-_LONGEST_LINE: Final = 4096
-_LONGEST_TEXT: Final = 2**20
 _LONGEST_EXPORT: Final = 512 * 2**20
-_INT64: Final = range(-(2**63), 2**63)
-
-
-class Point(NamedTuple):
-    """One value of a metric, as MLflow's client gives it."""
-
-    timestamp: int
-    step: int
-    value: float
 
 
 class _Folder(Protocol):
@@ -228,7 +218,7 @@ class _Search:
 def _run_in(folder: Path) -> _Folder | None:
     meta = folder / _META
     if meta.is_file():
-        told_of = _yaml(meta)
+        told_of = text_files.flat_yaml(meta)
         return _StoredRun(folder) if told_of.get("run_id") or told_of.get("run_uuid") else None
     return _ExportedRun(folder) if _is_export(folder / _EXPORT) else None
 
@@ -238,7 +228,7 @@ def _is_export(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        head = file.read(_LONGEST_LINE)
+        head = file.read(text_files.LONGEST_LINE)
     return head.lstrip()[:1] == b"{" and (b'"mlflow"' in head or b'"system"' in head)
 
 
@@ -257,28 +247,28 @@ class _StoredRun:
         self.problems: list[str] = []
 
     def info(self) -> Info:
-        meta = _yaml(self.path / _META)
+        meta = text_files.flat_yaml(self.path / _META)
         return _info(meta, self.path.name)
 
     def run(self) -> Run:
-        name = _yaml(self.path / _META).get("run_name", "")
+        name = text_files.flat_yaml(self.path / _META).get("run_name", "")
         tags = ({"mlflow.runName": name} if name else {}) | self._texts("tags")
         return Run(self.info(), Data(self._texts("params"), tags))
 
     def project(self) -> str:
         meta = self.path.parent / _META
-        return _yaml(meta).get("name", "") if meta.is_file() else ""
+        return text_files.flat_yaml(meta).get("name", "") if meta.is_file() else ""
 
     def histories(self) -> Iterator[tuple[str, list[Point]]]:
         for key, path in self._files("metrics"):
-            points, bad = _points(path)
+            points, bad = text_files.points(path)
             if bad:
                 what = f"{len(bad)} lines are no points and were skipped, the first is line {bad[0]}"
                 self.problems.append(f"{path}: {what}")
             yield key, points
 
     def _texts(self, kind: str) -> dict[str, str]:
-        return {key: _text(path) for key, path in self._files(kind)}
+        return {key: text_files.text(path) for key, path in self._files(kind)}
 
     def _files(self, kind: str) -> Iterator[tuple[str, Path]]:
         """Give the files of a kind by the names that their paths are; links that lead out are refused."""
@@ -330,9 +320,9 @@ class _ExportedRun:
     def info(self) -> Info:
         """Look at the beginning of the export: it tells of the run before it gives its metrics."""
         with (self.path / _EXPORT).open("rb") as file:
-            head = file.read(_LONGEST_TEXT)
+            head = file.read(text_files.LONGEST_TEXT)
         found = reversed(_PEEK.findall(head))  # the first ones are the run's own
-        told_of = {key.decode(): _scalar(value.decode("utf-8", "replace")) for key, value in found}
+        told_of = {key.decode(): text_files.scalar(value.decode("utf-8", "replace")) for key, value in found}
         return _info(told_of, self.path.name)
 
     def run(self) -> Run:
@@ -346,7 +336,7 @@ class _ExportedRun:
         """The experiment's name, where the export is one of a whole experiment."""
         path = self.path.parent / "experiment.json"
         try:
-            told_of: Any = json.loads(_text(path)) if path.is_file() else {}
+            told_of: Any = json.loads(text_files.text(path)) if path.is_file() else {}
         except (ValueError, RecursionError, OSError):
             return ""
         for key in ("mlflow", "experiment", "name"):
@@ -395,78 +385,9 @@ def _quoted(match: re.Match[bytes]) -> bytes:
 
 def _exported(found: _ExportedPoint) -> Point | None:
     try:
-        return _point(found.timestamp, found.step, float(found.value))
+        return text_files.point(found.timestamp, found.step, float(found.value))
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _points(path: Path) -> tuple[list[Point], list[int]]:
-    """Read a metric's file: `timestamp value step`, and the numbers of the lines that are no points."""
-    points: list[Point] = []
-    bad: list[int] = []
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(_LONGEST_LINE):
-            number += 1
-            try:
-                points.append(_line(line))
-            except (ValueError, OverflowError):
-                bad.append(number) if len(bad) < _MOST_FILES else None
-    return points, bad
-
-
-def _line(line: bytes) -> Point:
-    # Old stores left out the step, new ones add the data set behind it:
-    # https://github.com/mlflow/mlflow/blob/v3.17.2/mlflow/store/tracking/file_store.py#L911
-    parts = line.decode("ascii").split()
-    if len(parts) not in {2, 3, 5} or not line.endswith(b"\n"):
-        raise ValueError("it is no point")
-    return _point(float(parts[0]), float(parts[2]) if len(parts) > 2 else 0.0, float(parts[1]))  # noqa: PLR2004
-
-
-def _point(timestamp: float, step: float, value: float) -> Point:
-    point = Point(int(timestamp), int(step), value)
-    if point.timestamp not in _INT64 or point.step not in _INT64:
-        raise ValueError("it is beyond 64 bits")
-    return point
-
-
-_LINE: Final = re.compile(r"(\w+):(?: (.*))?")
-
-
-def _yaml(path: Path) -> dict[str, str]:
-    """Read the flat YAML that MLflow writes: names and scalars, of which long ones are wrapped."""
-    found: dict[str, str] = {}
-    name = ""
-    for line in _text(path).splitlines():
-        if (told_of := _LINE.fullmatch(line)) is not None:
-            name = told_of[1]
-            found[name] = told_of[2] or ""
-        elif name and line.startswith(" "):
-            joint = "" if found[name].endswith("\\") else " "
-            found[name] = found[name].removesuffix("\\") + joint + line.strip().removeprefix("\\")
-    return {name: _scalar(text) for name, text in found.items()}
-
-
-def _scalar(text: str) -> str:
-    if len(text) > 1 and text[0] == text[-1] == "'":
-        return text[1:-1].replace("''", "'")
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        return _unescaped(text)
-    return "" if text == "null" else text
-
-
-def _unescaped(text: str) -> str:
-    """Undo YAML's escapes: those of JSON, and single bytes."""
-    try:
-        return str(json.loads(re.sub(r"\\x([0-9A-Fa-f]{2})", r"\\u00\1", text)))
-    except ValueError:
-        return text[1:-1]
-
-
-def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(_LONGEST_TEXT).decode("utf-8", "replace")
 
 
 def _as_texts(told_of: dict[str, Any]) -> dict[str, str]:
