@@ -48,10 +48,11 @@ class Address(NamedTuple):
     @property
     def base_url(self) -> str | None:
         """Whom to ask for it; None for the server that wandb is configured for."""
-        host = urlsplit(self.origin).hostname
-        configured = urlsplit(os.environ.get("WANDB_BASE_URL", "")).hostname
-        is_configured = host is None or host in _CLOUD or configured in {host, f"api.{host}"}
-        return None if is_configured else self.origin
+        page, configured = urlsplit(self.origin), urlsplit(os.environ.get("WANDB_BASE_URL", ""))
+        if not self.origin or page.hostname in _CLOUD:
+            return None
+        is_same = configured.netloc.rpartition("@")[2] in {page.netloc, f"api.{page.netloc}"}
+        return None if is_same else self.origin
 
 
 def parsed(source: str) -> Address | None:

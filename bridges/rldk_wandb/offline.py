@@ -123,7 +123,7 @@ class WandbFile:
         self.damage = Damage()
 
     def run(self) -> Run:
-        """Read what the file says of its run; the rows are passed over.
+        """Read what the file says of its run, and of the rows what they change in the summary.
 
         Raises:
             SourceError: The file cannot be opened, or is no `.wandb` file.
@@ -142,7 +142,7 @@ class WandbFile:
             SourceError: The file cannot be opened, or is no `.wandb` file.
         """
         wanted = mark(key)
-        messages = self._messages({*_RUN_READERS, _SUMMARY, _HISTORY})
+        messages = self._messages(_SURVEYED)
         found = Survey(Summary(self.damage))
         for head, message, place in messages:
             if head not in _ROWS:
@@ -199,8 +199,8 @@ class WandbFile:
         Raises:
             SourceError: The file cannot be opened any more.
         """
-        records = records_at(self.path, places)
-        messages = (message for record in records for head, message in record if head == _HISTORY)
+        found = ((record, ()) for record in records_at(self.path, places, self.damage))
+        messages = (message for _, message, _ in _of_kinds(frozenset({_HISTORY}), found))
         return self._rows(messages, summary)
 
     def _rows(self, messages: Iterable[bytes], summary: Summary | None = None) -> Iterator[dict[str, Any]]:
@@ -265,9 +265,10 @@ def _of_kinds(
     wanted: frozenset[int], found: Iterable[tuple[Fields, Place]]
 ) -> Iterator[tuple[int, bytes, Place]]:
     for record, place in found:
-        for head, value in record:
+        for head, value in reversed(record):  # of several, protobuf takes the last
             if head in wanted:
                 yield head, value, place
+                break
 
 
 _FEW_BLOCKS: Final = 8
@@ -347,3 +348,4 @@ _RUN_READERS: Final[dict[int, Callable[[bytes, Run], None]]] = {
     _METRIC: _read_metric,
     _ARTIFACT: _read_artifact,
 }
+_SURVEYED: Final = frozenset({*_RUN_READERS, *_ROWS})

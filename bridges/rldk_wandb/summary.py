@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rldk_wandb.blocks import Damage
 
 _UPDATE, _REMOVE = tag(1), tag(2)  # of SummaryRecord
+_ITEM: Final = b"\n"  # as which an item begins, in a change and in a row
 _MOST: Final = 256
 
 _T = TypeVar("_T")
@@ -126,9 +127,9 @@ class Summary:
 
 
 def _is_turned(change: bytes, row: bytes) -> bool:
-    """Whether a row begins with the same items as a change, in the same order but for where that begins."""
-    begin = row.find(change[: change[1] + 2]) if len(change) > 1 else -1
-    return begin >= 0 and row[begin : len(change)] + row[:begin] == change
+    """Whether a row has the same items as a change and no more, in the same order but for where it begins."""
+    begin, end = row.find(change[: change[1] + 2]) if len(change) > 1 else -1, len(change)
+    return begin >= 0 and row[begin:end] + row[:begin] == change and row[end : end + 1] != _ITEM
 
 
 def _entries(message: bytes) -> object:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wandb
 
+from rldk.event import spell_non_finite
 from rldk_wandb.offline import WandbFile
 from tests.bridges._wandb_runs import forget_wandb, protobuf_records, wandb_file, wandb_offline  # noqa: F401
 
@@ -75,6 +78,54 @@ def test_rows(tmp_path, encoding):
 def ordered(row):
     """A row with its keys in order."""
     return dict(sorted(row.items()))
+
+
+@pytest.mark.parametrize("encoding", ["json", "json,typed"])
+def test_rows_as_leet_shows_them(tmp_path, encoding):
+    """W&B's own reader prints the same rows; it joins nested names by dots, and quotes what is not finite."""
+    rows = [*RICH_ROWS[:2], {"nested": {"a": {"b": 1}, "c": [1, 2.5, None]}}, *RICH_ROWS[3:]]
+    write(rows, x_history_value_encoding=encoding)
+    leet = Path(sys.executable).with_name("wandb")
+    command = [leet, "leet", "inspect", "--json", wandb_file(tmp_path)]
+    said = subprocess.run(command, check=True, capture_output=True).stdout.splitlines()
+    theirs = [record["history"]["item"] for record in map(json.loads, said) if record["type"] == "history"]
+    assert [dict(as_leet_shows(row)) for row in WandbFile(wandb_file(tmp_path)).rows()] == theirs
+
+
+def as_leet_shows(row, head=""):
+    """The names and values of a row; what is nested by the whole name, and by its name what is not finite."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from as_leet_shows(value, f"{head}{name}.")
+        else:
+            yield f"{head}{name}", spell_non_finite(value)
+
+
+@pytest.mark.parametrize("rows", [3, 700])
+def test_the_summary(tmp_path, rows):
+    """It is what all changes in the file make of it, whether they come with rows or by themselves."""
+    with wandb.init(id="rich") as run:
+        run.define_metric("least", summary="min,max")
+        run.summary["first"] = 1
+        for i in range(rows):
+            run.log({"loss": i / 7, "least": -i, "nested": {"a": i}} | ({"eval": i} if i % 100 == 2 else {}))
+            if i % 300 == 1:
+                run.summary.update({"loss": "mine", "best": i})
+    forget_wandb()
+    assert WandbFile(wandb_file(tmp_path)).run().summary == summary_by_protobuf(wandb_file(tmp_path))
+
+
+def summary_by_protobuf(path):
+    """The summary, with wandb's classes, one change after the other."""
+    tree = {}
+    for record in protobuf_records(path):
+        for item in record.summary.update:
+            *outer, last = list(item.nested_key) or [item.key]
+            inner = tree
+            for name in outer:
+                inner = inner.setdefault(name, {})
+            inner[last] = json.loads(item.value_json)
+    return tree
 
 
 def test_typed_values_keep_what_json_loses(tmp_path):

@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rldk_wandb import blocks
+from rldk_wandb.bulk import objects
+from rldk_wandb.items import read_row
 from rldk_wandb.offline import WandbFile
+from rldk_wandb.wire import UNDECODABLE
 
 HEAD = b":W&B\xe1\xbe\x00"
 
@@ -143,3 +146,105 @@ def test_half_of_a_record_without_its_number(read):
     rows, damage = read(raw=first + second + chunk(b"", 2) + chunk(GOOD, 4) + later)
     assert len(rows) == 3
     assert damage.missing == 2
+
+
+VALUES = st.sampled_from(
+    [b"1", b"0.5", b"-1e-3", b"NaN", b"-Infinity", b"1e999", b"null", b"true", b'"x"', b"[1]"]
+)
+HOSTILE_VALUES = st.sampled_from(
+    [b"", b"1,2", b"[1", b"2]", b"1}", b"1},{", b'1,"a":2', b"}", b"\x82\x01", b"\n"]
+)
+KEYS = st.text('abc/._"\\{}:,\n\x12\x01\u0082 ünN', max_size=9).map(str.encode) | st.sampled_from(
+    [b"_step", b"k" * 200, b"\xff", b"\x82\x01", b"a\x82\x01\x011\n\x06\x12\x01b", b'a":1,"b']
+)
+ITEMS = st.builds(flat, VALUES | HOSTILE_VALUES, KEYS) | st.builds(flat, VALUES, KEYS) | st.binary(max_size=9)
+STEPS = st.sampled_from(
+    [b"", b"\x12\x00", b"\x12", b"\x12\x01\x08", b"\x12\x02\x08\x82", b"\x0a"]
+) | st.integers(0, 2**40).map(lambda step: field(2, b"\x08" + varint(step)))
+
+
+def one_by_one(message):
+    """What reading a row by itself gives."""
+    row = {}
+    try:
+        read_row(message, row)
+    except UNDECODABLE:
+        return None
+    return row
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(st.lists(ITEMS, max_size=4), STEPS), max_size=5))
+def test_rows_read_together(rows):
+    """Of rows that are read in one batch, each is what it is by itself, or is left to be read so."""
+    messages = [b"".join(field(1, item) for item in items) + step for items, step in rows]
+    for message, read in zip(messages, objects(messages, steps=True), strict=True):
+        alone = one_by_one(message)
+        assert read is None or (alone | read == alone and alone.keys() - read.keys() <= {"_step"})
+
+
+@pytest.mark.parametrize("step", [0, 1, 127, 128, 130, 16383, 16640, 2**21 - 1, 2**21, 2**40])
+def test_usual_rows_are_read_together(step):
+    """What wandb writes of most rows needs no second look, whatever the step."""
+    message = (
+        field(1, flat(b"0.5", b"train/loss"))
+        + field(1, flat(b"1", b"_step"))
+        + field(2, b"\x08" + varint(step))
+    )
+    if step not in {130, 16640} and step < 2**21:  # which look like the tag of a value, or are long
+        assert objects([message], steps=True) == [{"train/loss": 0.5, "_step": 1}]
+
+
+def test_changes_of_the_summary_that_no_row_says(tmp_path):
+    """Whether a change of the summary is that of a row or somebody's own, the last one counts."""
+
+    def change(*items, removed=()):
+        return field(
+            3, b"".join([*(field(1, item) for item in items), *(field(2, item) for item in removed)])
+        )
+
+    a, b = flat(b"1", b"a"), flat(b"2", b"b")
+    records = [
+        change(a, b),
+        history(b, a),
+        change(flat(b"7", b"a"), flat(b"8", b"best")),
+        change(flat(b"3", b"a")),
+        history(flat(b"3", b"a")),
+        change(flat(b"9", b"b"), removed=[field(2, b"gone")]),
+        history(flat(b"4", b"c")),
+    ]
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(HEAD + b"".join(map(chunk, records)))
+    assert WandbFile(path).run().summary == {"a": 3, "b": 9, "best": 8}
+
+
+def test_a_row_that_says_more_than_the_summary(tmp_path):
+    """What is in a row and not in the change before it, as where `define_metric` says so, stays out."""
+    items = flat(b"1", b"a"), flat(b"2", b"hidden")
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(HEAD + chunk(field(3, field(1, items[0]))) + chunk(history(*items)))
+    assert WandbFile(path).run().summary == {"a": 1}
+
+
+def test_a_record_that_is_two(read):
+    """Of two rows in one record the last counts, as it does for protobuf."""
+    assert read(GOOD + history(flat(b"2")))[0] == [{"k": 2}]
+
+
+def test_a_file_that_is_cut_off_while_it_is_read(tmp_path):
+    """What was whole at first and is not any more is counted, and stops nothing."""
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(HEAD + chunk(GOOD) * 3)
+    file = WandbFile(path)
+    found = file.survey(None)
+    path.write_bytes(HEAD + chunk(GOOD) * 2 + chunk(GOOD)[:-1])
+    assert list(file.rows_at(found.without_key, found.summary)) == [{"k": 1}] * 2
+    assert file.damage.undecodable == 1
+
+
+def test_changes_of_the_summary_are_many(tmp_path):
+    """Changes that no row says are kept once for each set of names, and none is lost."""
+    many = [field(3, field(1, flat(b"%d" % i, b"k%d" % (i % 7)))) for i in range(3000)]
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(HEAD + b"".join(chunk(record) for record in many for record in (record, GOOD)))
+    assert WandbFile(path).run().summary == {f"k{i % 7}": i for i in range(2993, 3000)}
