@@ -309,6 +309,10 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """When the run's first segment began, seconds since the epoch."""
     segments: tuple[Segment, ...] = ()
     """Each start of the training process that the tracker saw."""
+    shas: Mapping[int, str] = {}
+    """The commit of each segment, empty for none; `git_sha` is the last one's."""
+    seeds: Mapping[int, int | None] = {}
+    """The seed of each segment; `seed` is the last one's."""
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> RunFacts:
@@ -327,11 +331,26 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
             continues=tags.get("continues"),
             began=float(tags.get("began", 0.0)),
             segments=tuple(sorted(starts)),
+            shas=dict(_by_segment(tags, "git_sha.")),
+            seeds={n: int(seed) if seed else None for n, seed in _by_segment(tags, "seed.")},
         )
 
     def segment_at(self, time: float) -> int:
         """Which segment wrote an event that carries this time."""
         return max((segment.number for segment in self.segments if segment.time <= time), default=0)
+
+    def git_sha_of(self, segment: int) -> str | None:
+        """The commit of a segment; None for none."""
+        return self.shas.get(segment, self.git_sha) or None
+
+    def rng_of(self, segment: int) -> dict[str, Any]:
+        """What the randomness of a segment came from."""
+        seed = self.seeds.get(segment, self.seed)
+        return {} if seed is None else {"seed": seed}
+
+
+def _by_segment(tags: Mapping[str, str], head: str) -> Iterator[tuple[int, str]]:
+    return ((int(key.removeprefix(head)), value) for key, value in tags.items() if key.startswith(head))
 
 
 def run_tags(run: Event) -> dict[str, str]:
@@ -340,6 +359,8 @@ def run_tags(run: Event) -> dict[str, str]:
     told |= {"seed": run.rng.get("seed"), "schema": run.v, "began": round(run.time - run.wall_time, 3)}
     step = "" if run.model_info.get("outside_training") else run.step
     told[f"segment.{run.segment}"] = f"{run.time}@{step}"
+    for fact in ("git_sha", "seed"):  # a run that is resumed may have another commit, or another seed
+        told[f"{fact}.{run.segment}"] = "" if told[fact] is None else told[fact]
     return {key: str(value) for key, value in told.items() if value is not None}
 
 
@@ -351,6 +372,7 @@ def event_from_tracker(
     if not names:
         return None
     first = next(iter(names.values()))
+    segment = facts.segment_at(time)
     return Event(
         kind=first.kind,
         seq=seq,
@@ -358,9 +380,9 @@ def event_from_tracker(
         step=step,
         wall_time=round(time - facts.began, 3),
         metrics={n.name: shown[s] for s, n in names.items() if not n.is_data},
-        rng={} if facts.seed is None else {"seed": facts.seed},
+        rng=facts.rng_of(segment),
         data_slice={n.name: shown[s] for s, n in names.items() if n.is_data},
-        model_info=_model_info(facts, first.phase, facts.segment_at(time)),
+        model_info=_model_info(facts, first.phase, segment),
         notes=[],
     )
 
@@ -376,7 +398,7 @@ def run_events(facts: RunFacts) -> list[Event]:
             step=segment.step or 0,
             wall_time=round(segment.time - facts.began, 3),
             metrics={},
-            rng={} if facts.seed is None else {"seed": facts.seed},
+            rng=facts.rng_of(segment.number),
             data_slice={},
             model_info=_model_info(facts, "train", segment.number)
             | known
@@ -388,5 +410,5 @@ def run_events(facts: RunFacts) -> list[Event]:
 
 
 def _model_info(facts: RunFacts, phase: str, segment: int) -> dict[str, Any]:
-    told = {"run_id": facts.run_id, "git_sha": facts.git_sha, "phase": phase, "segment": segment}
+    told = {"run_id": facts.run_id, "git_sha": facts.git_sha_of(segment), "phase": phase, "segment": segment}
     return {k: v for k, v in told.items() if v is not None}

@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "transformers", "trl", "pandas", "numpy", "mlflow", "wandb", "matplotlib"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "pandas",
+    "numpy",
+    "mlflow",
+    "wandb",
+    "matplotlib",
+    "dask",
+    "pyarrow",
+}
+HEAVY |= {"hypothesis", "pytest", "fsspec"}
 
 
 def loaded_by(statement):
@@ -17,7 +29,7 @@ def loaded_by(statement):
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["rldk", "rldk.bridge", "rldk.recorder", "rldk.cli"])
+@pytest.mark.parametrize("module", ["rldk", "rldk.bridge", "rldk.recorder", "rldk.cli", "rldk.testing"])
 def test_nothing_heavy_is_loaded(module):
     """The core and the command line start without them."""
     assert loaded_by(f"import {module}") & HEAVY == set()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rldk.schema import DTYPES
 from rldk.health.thresholds import LIMITS
 from rldk.integrations.trl import RLDKCallback
+from rldk.schema import DTYPES
 from rldk.settings import Settings
 
 ROOT = Path(__file__).parents[1]

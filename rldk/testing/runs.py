@@ -115,6 +115,8 @@ class _Start(NamedTuple):
     entries: list[_Entry]
     end: _Entry | None
     status: str
+    git_sha: str | None = None
+    seed: int | None = None
 
 
 def numbers() -> SearchStrategy[int | float]:
@@ -144,7 +146,7 @@ def runs(draw: DrawFn, run_id: str = "generated-run", most_events: int = 8) -> l
     """A whole run as its journal holds it.
 
     It has up to three segments, which may repeat steps of earlier ones or be an evaluation alone, with
-    events of every kind and phase. All segments have one seed and one commit, or none.
+    events of every kind and phase. Each segment has a seed and a commit of its own, or none.
 
     Args:
         draw: Given by hypothesis.
@@ -153,10 +155,7 @@ def runs(draw: DrawFn, run_id: str = "generated-run", most_events: int = 8) -> l
     """
     pool = draw(st.lists(names(), min_size=1, max_size=12, unique=True))
     starts = draw(st.lists(_starts(pool, most_events), min_size=1, max_size=3))
-    facts = draw(st.fixed_dictionaries({}, optional={"git_sha": st.sampled_from(["abc123", "f" * 40])}))
-    seed = draw(st.none() | st.sampled_from([0, 42, -1, 2**53 + 1, 2**63 - 1]))
-    told = {"run_id": run_id, "phase": "train", **facts}
-    return _Written(told, {} if seed is None else {"seed": seed}).all(starts)
+    return _Written(run_id).all(starts)
 
 
 @st.composite
@@ -176,7 +175,7 @@ def wide_runs(draw: DrawFn, run_id: str = "generated-run", width: int = 40) -> l
         for kind, phase in zip(kinds, ["train", "eval", *["train"] * 3], strict=True)
     ]
     start = _Start(is_training=True, rewind=0, entries=entries, end=None, status="FINISHED")
-    return _Written({"run_id": run_id, "phase": "train"}, {}).all([start])
+    return _Written(run_id).all([start])
 
 
 def short_run(run_id: str = "short-run") -> list[Event]:
@@ -191,10 +190,10 @@ def short_run(run_id: str = "short-run") -> list[Event]:
         _Entry("resource", "train", 0, 1000, {"gpu_memory_gib": 1.5}, {}, []),
     ]
     starts = [
-        _Start(is_training=True, rewind=1, entries=e, end=None, status="FINISHED") for e in (first, again)
+        _Start(is_training=True, rewind=1, entries=e, end=None, status="FINISHED", git_sha="abc123", seed=42)
+        for e in (first, again)
     ]
-    told = {"run_id": run_id, "git_sha": "abc123", "phase": "train"}
-    return _Written(told, {"seed": 42}).all(starts)
+    return _Written(run_id).all(starts)
 
 
 def _starts(pool: list[str], most_events: int) -> SearchStrategy[_Start]:
@@ -205,6 +204,8 @@ def _starts(pool: list[str], most_events: int) -> SearchStrategy[_Start]:
         entries=st.lists(_entries(pool), max_size=most_events),
         end=st.none() | _entries(pool),
         status=st.sampled_from(["FINISHED", "FAILED", "KILLED"]),
+        git_sha=st.none() | st.sampled_from(["abc123", "f" * 40]),
+        seed=st.none() | st.sampled_from([0, 42, -1, 2**53 + 1, 2**63 - 1]),
     )
 
 
@@ -237,9 +238,10 @@ def _entries(pool: list[str]) -> SearchStrategy[_Entry]:
 class _Written:
     """A run that is being written: the events so far."""
 
-    def __init__(self, told: dict[str, Any], rng: dict[str, Any]) -> None:
-        self._told = told
-        self._rng = rng
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._told: dict[str, Any] = {}
+        self._rng: dict[str, Any] = {}
         self._events: list[Event] = []
         self._milliseconds = 0
         self._step = 0
@@ -255,6 +257,8 @@ class _Written:
 
     def _begin(self, segment: int, start: _Start) -> None:
         self._step = max(self._step - start.rewind, 0)
+        self._told = {"run_id": self._run_id} | ({"git_sha": start.git_sha} if start.git_sha else {})
+        self._rng = {} if start.seed is None else {"seed": start.seed}
         facts: dict[str, Any] = {"trainer": "GRPO"} if start.is_training else {"outside_training": True}
         self._add(_Entry("run", "train", 0, 1000 if segment else 0, {}, {}, []), segment, **facts)
 
