@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from rldk.bridge import PREFIX
 from rldk.event import Event, as_float, as_number
 
 if TYPE_CHECKING:
@@ -15,14 +16,22 @@ if TYPE_CHECKING:
     from rldk.adapters.limits import Names
     from rldk.event import Kind
 
-STEPS: Final = ("step", "global_step", "train/global_step", "trainer/global_step", "iteration", "iter")
-"""Keys under which tools log the trainer's step; the first one that is there counts."""
+STEPS: Final = (
+    "step",
+    "global_step",
+    "train/global_step",
+    "trainer/global_step",
+    "iteration",
+    "iter",
+    f"{PREFIX}step",
+)
+"""Keys under which tools log the trainer's step, the last one RLDK in W&B; the first that is there counts."""
 ROW_COUNT: Final = "_step"
 """W&B's own count of rows, which is a step only where nothing else is."""
 TIMES: Final = ("time", "timestamp", "_timestamp", "wall_time", "ts")
 RUNS: Final = ("run_id", "run")
-RESERVED: Final = frozenset({ROW_COUNT, "_runtime", "_timestamp", "_wandb"})
-"""What W&B adds to every row by itself."""
+RESERVED: Final = frozenset({ROW_COUNT, "_runtime", "_timestamp", "_wandb", f"{PREFIX}seq"})
+"""What W&B adds to every row by itself, and RLDK's count of events there."""
 ENDED: Final = {
     "finished": "FINISHED",
     "failed": "FAILED",

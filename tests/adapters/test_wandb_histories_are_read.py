@@ -59,6 +59,17 @@ def test_a_history_with_w_and_bs_count_alone_has_it_as_steps(tmp_path, told):
     assert told(TableAdapter(str(tmp_path / "h.csv")).events()) == [(0, {"loss": 1.0}), (5, {"loss": 2.0})]
 
 
+def test_rows_of_rldk_have_their_own_step(tmp_path, told):
+    """Beside those of the trainer's own logging, whose step they do not have."""
+    rows = [
+        {"_step": 0, "train/global_step": 5, "train/loss": 1.0},
+        {"_step": 1, "rldk/step": 10, "rldk/seq": 3, "rldk/loss": 0.5},
+    ]
+    pd.DataFrame.from_records(rows).to_csv(tmp_path / "h.csv")
+    events = TableAdapter(str(tmp_path / "h.csv")).events()
+    assert told(events) == [(5, {"train/loss": 1.0}), (10, {"rldk/loss": 0.5})]
+
+
 def test_each_row_tells_its_step_where_it_has_one(tmp_path, told):
     """Two tools may have logged to one run, each with its own axis."""
     table = {"_step": [0, 1], "global_step": [None, 7], "trainer/global_step": [5, None], "loss": [1.0, 2.0]}
