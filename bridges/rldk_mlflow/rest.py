@@ -176,7 +176,10 @@ class _Server:
         return self._rest.http_request(self._credentials, endpoint, "GET", params=asking)
 
     def _read(self, endpoint: str, key: str, answer: Any) -> _Answer:  # noqa: ANN401  # requests.Response
-        self._rest.verify_rest_response(answer, endpoint)
+        if (
+            answer.status_code != HTTPStatus.OK
+        ):  # else it would guess the encoding, and decode all of it twice
+            self._rest.verify_rest_response(answer, endpoint)
         try:
             return _decoder.decode(answer.content)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
