@@ -35,12 +35,15 @@ with wandb.init(id="bench", mode="offline") as run:
         run.log({f"train/{name}": value for name, value in workload.log(step).items()})
 """
 _PEAK: Final = """
-import json, resource, sys
+import json, sys
+from pathlib import Path
 from rldk.ingest import ingest_runs
 from rldk_wandb.adapter import WandbAdapter
 small, source, what = sys.argv[1:]
 ingest_runs(small)  # all that is imported for it
-peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # not ru_maxrss, which begins at the peak of the process that started this one
+    told = Path("/proc/self/status").read_text().partition("VmHWM:")[2]
+    return 1024 * int(told.split()[0])
 before = peak()
 if what == "events":
     for _ in WandbAdapter(source).events(): pass
@@ -189,4 +192,5 @@ def _notes(plan: _Plan, megabytes: float) -> str:
   system's cache. {plan.rounds} rounds, after one to warm up. leet is a program of its own, the rest
   one process.
 - The floor is a plain loop that gives protobuf's own objects, and keeps none; nothing is taken out of them.
-- Growth is that of the peak of resident memory, each in a fresh process that has read a small file before."""
+- Growth is that of the peak of resident memory, each in a fresh process that has read a small file before
+  (VmHWM, which only Linux tells)."""
