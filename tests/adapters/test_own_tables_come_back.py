@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import sys
 
 import msgspec
 import pandas as pd
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from rldk import event as event_json
 from rldk.adapters.metrics_table import MetricsTableAdapter
 from rldk.cli import app
-from rldk.errors import SourceError
+from rldk.errors import MissingDependencyError, SourceError
 from rldk.event import Event
 from rldk.ingest import ingest_runs
 from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT, conformed
@@ -271,6 +272,16 @@ def test_every_column_must_be_there(tmp_path):
     """A table of somebody else may have most of them."""
     (tmp_path / "t.csv").write_text(HEADER.replace("git_sha", "sha") + "\n")
     assert not MetricsTableAdapter(str(tmp_path / "t.csv")).can_handle()
+
+
+def test_without_pyarrow_it_says_what_to_install(parts, monkeypatch):
+    """The folder is still known to be one of Parquet files."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for source in (parts, parts / "part-a.parquet"):
+        adapter = MetricsTableAdapter(str(source))
+        assert adapter.can_handle()
+        with pytest.raises(MissingDependencyError, match=r"rldk\[parquet\]"):
+            list(adapter.events())
 
 
 def test_a_folder_with_journals_is_read_as_journals(parts):
