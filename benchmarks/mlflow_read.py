@@ -5,27 +5,27 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import mlflow
-import psutil
 
-from benchmarks import server, workload
+from benchmarks import reading, server, workload
 from benchmarks.result import Goal, Result, Row, Table, ratios, spread
 from rldk.ingest import ingest_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from benchmarks.reading import Cost
 
 _BEGAN_MS: Final = 1_763_847_600_000
 _CLIENT: Final = "MlflowClient.get_metric_history, over REST"
 _REST: Final = "ingest_runs over REST, to the table"
 _DATABASE: Final = "ingest_runs from SQLite, to the table"
 _MIB: Final = 2**20
+_WORKERS: Final = 4  # what `mlflow server` starts if it is not told otherwise
 
 
 class _Plan(NamedTuple):
@@ -34,21 +34,15 @@ class _Plan(NamedTuple):
     client_keys: int
 
 
-class _Memory(NamedTuple):
-    """What reading took at its peak beyond what the process had, and what the table takes; in bytes."""
-
-    growth: int
-    table: int
-
-
 def measure(*, quick: bool) -> Result:
     """Read one run in every way, in turns; the memory of one reading in a process of its own."""
     plan = _Plan(1, 200, 2) if quick else _Plan(2, 100_000, 2)
     with workload.workplace() as folder:
         database = folder / "mlflow.db"
         run_id = _filled(database, plan.steps)
+        small = folder / "small.db"
         straight = f"sqlite:///{database}#runs/{run_id}"
-        with server.serving(database) as address:
+        with server.serving(database, workers=_WORKERS) as address:
             served = f"{address}#runs/{run_id}"
             rates: dict[str, list[float]] = {_CLIENT: [], _REST: [], _DATABASE: []}
             for _ in range(plan.rounds):
@@ -58,7 +52,7 @@ def measure(*, quick: bool) -> Result:
                 after = _client_s(address, run_id, others, plan.steps)
                 rates[_CLIENT].append(plan.client_keys * plan.steps / (before + after))
                 rates[_DATABASE].append(_table_rate(straight, plan))
-        memory = _memory(straight)
+        memory = reading.once(to_table, straight, f"sqlite:///{small}#runs/{_filled(small, 10)}")
     return Result(
         name="mlflow_read",
         question=__doc__ or "",
@@ -109,21 +103,9 @@ def _demand(found: int, expected: int) -> None:
         raise RuntimeError(f"{found} of {expected} points or rows were read")
 
 
-def _memory(source: str) -> _Memory:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_grown, source).result()
-
-
-def _grown(source: str) -> _Memory:
-    """Read in this process, which has read nothing yet."""
-    Path("/proc/self/clear_refs").write_text(
-        "5"
-    )  # the peak begins anew; getrusage would tell a parent's, too
-    before = psutil.Process().memory_info().rss
-    table = ingest_runs(source)
-    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = 1024 * int(told["VmHWM"].split()[0])
-    return _Memory(peak - before, int(table.memory_usage(deep=True).sum()))
+def to_table(source: str) -> object:
+    """Read it as a user does."""
+    return ingest_runs(source)
 
 
 def _rates(plan: _Plan, rates: dict[str, list[float]]) -> Table:
@@ -134,8 +116,8 @@ def _rates(plan: _Plan, rates: dict[str, list[float]]) -> Table:
     return Table(title, ("min", "median", "max", "times MLflow's client"), tuple(rows))
 
 
-def _memory_table(memory: _Memory) -> Table:
-    sizes = memory.table / _MIB, memory.growth / _MIB, memory.growth / memory.table
+def _memory_table(memory: Cost) -> Table:
+    sizes = memory.table / _MIB, memory.grown / _MIB, memory.grown / memory.table
     return Table(
         "Memory of reading it from SQLite",
         ("table MiB", "peak growth MiB", "growth / table"),
@@ -143,7 +125,7 @@ def _memory_table(memory: _Memory) -> Table:
     )
 
 
-def _goals(rates: dict[str, list[float]], memory: _Memory) -> tuple[Goal, ...]:
+def _goals(rates: dict[str, list[float]], memory: Cost) -> tuple[Goal, ...]:
     def over_client(name: str) -> float:
         return spread(ratios(rates[name], rates[_CLIENT]))[1]
 
@@ -159,15 +141,16 @@ def _goals(rates: dict[str, list[float]], memory: _Memory) -> tuple[Goal, ...]:
             "peak memory growth of reading a database / the table's memory",
             "under",
             4,
-            memory.growth / memory.table,
+            memory.grown / memory.table,
         ),
     )
 
 
 def _notes(plan: _Plan) -> str:
     return f"""\
-- One `mlflow server` (one worker) on a SQLite file that MLflow has made and into which the points were
+- One `mlflow server` ({_WORKERS} workers) on a SQLite file that MLflow has made and into which the points were
   written at once; {plan.rounds} rounds, in which the three ways take turns.
 - MLflow's client is timed on {plan.client_keys} of the {workload.USUAL} metrics, for it is slow: one before
   the reading over REST, the rest after it. It gives lists of points, the two others the whole table.
-- The memory is that of a process of its own: the most it had, less what it had before."""
+- The memory is that of a process of its own, which has read a small run before: the most it had, less
+  what it had before."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,15 +14,13 @@ if TYPE_CHECKING:
 
     Read = Callable[[str], object]
 
-_UNIT = 1 if sys.platform == "darwin" else 1024
-
 
 class Cost(NamedTuple):
     """What one reading cost.
 
     Attributes:
         seconds: How long it took.
-        grown: By how much the process grew at the most, in bytes.
+        grown: By how much the process grew at the most, in bytes; Linux alone tells.
         table: Size of the table that came out, in bytes; 0 for what is no table of pandas.
     """
 
@@ -33,28 +30,44 @@ class Cost(NamedTuple):
 
 
 def in_turns(ways: Mapping[str, tuple[Read, str, str]], rounds: int) -> dict[str, list[Cost]]:
-    """Read in each way in turns, each time in a fresh process that has read something small before.
+    """Read in each way in turns, by `once`.
 
     Args:
-        ways: By name: a function of a module, what it reads, and the small thing.
+        ways: By name, what `once` is given.
         rounds: How often.
     """
     costs: dict[str, list[Cost]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                costs[name].append(pool.submit(_cost, *way).result())
+            costs[name].append(once(*way))
     return costs
 
 
+def once(read: Read, source: str, small: str) -> Cost:
+    """Read a source in a fresh process that has read something small before.
+
+    Args:
+        read: A function of a module.
+        source: What it is to read.
+        small: What it reads before, so that all it needs is imported; empty for nothing.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_cost, read, source, small).result()
+
+
 def _cost(read: Read, source: str, small: str) -> Cost:
-    read(small)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if small:
+        read(small)
+    before = _peak()
     began = time.perf_counter()
     told = read(source)
-    seconds = time.perf_counter() - began
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * _UNIT
-    return Cost(seconds, grown, _size(told))
+    return Cost(time.perf_counter() - began, _peak() - before, _size(told))
+
+
+def _peak() -> int:
+    """The most memory that this process has had; `ru_maxrss` would begin at its parent's."""
+    told = Path("/proc/self/status").read_text().partition("VmHWM:")[2]
+    return 1024 * int(told.split()[0])
 
 
 def _size(table: Any) -> int:  # noqa: ANN401  # whatever a contender gives

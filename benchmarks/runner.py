@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     from benchmarks.result import Result
 
-NAMES: Final = ("on_log", "durable", "outage", "journal_io", "journal_read", "training")
+NAMES: Final = (
+    "on_log",
+    "durable",
+    "outage",
+    "journal_io",
+    "journal_read",
+    "wandb_read",
+    "mlflow_read",
+    "training",
+)
 PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 _QUIET: Final = {
     "HF_HUB_OFFLINE": "1",

@@ -21,11 +21,12 @@ _READY_S: Final = 120.0
 
 
 @contextmanager
-def serving(database: Path) -> Iterator[str]:
-    """Run a server with one worker on a SQLite file; give its address."""
+def serving(database: Path, *, workers: int = 1) -> Iterator[str]:
+    """Run a server on a SQLite file; give its address."""
     port, folder = unused_port(), database.parent
     store = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder)]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port), *store]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", str(workers), "--port", str(port)]
+    command += store
     with (
         (folder / "server.log").open("wb") as log,
         subprocess.Popen(command, cwd=folder, env=os.environ | _QUIET, stdout=log, stderr=log) as server,  # noqa: S603  # our own

@@ -11,16 +11,17 @@ from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
 from wandb.proto.wandb_internal_pb2 import Record
 
-from benchmarks import workload
+from benchmarks import reading, workload
 from benchmarks.result import Goal, Result, Row, Table, ratios, spread
 from rldk.ingest import ingest_runs
 from rldk_wandb.adapter import WandbAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from benchmarks.reading import Cost
 
 _OURS: Final = "ingest_runs, to the table"
 _EVENTS: Final = "its share: the adapter's events"
@@ -34,36 +35,11 @@ with wandb.init(id="bench", mode="offline") as run:
     for step in range(1, int(sys.argv[1]) + 1):
         run.log({f"train/{name}": value for name, value in workload.log(step).items()})
 """
-_PEAK: Final = """
-import json, sys
-from pathlib import Path
-from rldk.ingest import ingest_runs
-from rldk_wandb.adapter import WandbAdapter
-small, source, what = sys.argv[1:]
-ingest_runs(small)  # all that is imported for it
-def peak():  # not ru_maxrss, which begins at the peak of the process that started this one
-    told = Path("/proc/self/status").read_text().partition("VmHWM:")[2]
-    return 1024 * int(told.split()[0])
-before = peak()
-if what == "events":
-    for _ in WandbAdapter(source).events(): pass
-    table = 0
-else:
-    table = int(ingest_runs(source).memory_usage(deep=True).sum())
-print(json.dumps([peak() - before, table]))
-"""
 
 
 class _Plan(NamedTuple):
     rounds: int
     rows: int
-
-
-class _Memory(NamedTuple):
-    """Bytes by which a process has grown at most, and bytes of the table."""
-
-    growth: int
-    table: int
 
 
 def measure(*, quick: bool) -> Result:
@@ -72,13 +48,16 @@ def measure(*, quick: bool) -> Result:
     with workload.workplace() as folder:
         small, file = _written(folder / "small", 10), _written(folder / "large", plan.rows)
         times = _in_turns(file, plan.rounds)
-        memory = {what: _peak(small, file, what) for what in ("table", "events")}
+        memory = {
+            name: reading.once(read, str(file), str(small))
+            for name, read in ((_OURS, to_table), ("the adapter's events, none of which is kept", to_events))
+        }
         megabytes = file.stat().st_size / 1e6
     return Result(
         name="wandb_read",
         question=__doc__ or "",
         tables=(_times(times, megabytes), _ratios(times), _memory(memory)),
-        goals=_goals(times, memory["table"]),
+        goals=_goals(times, memory[_OURS]),
         notes=_notes(plan, megabytes),
     )
 
@@ -98,8 +77,8 @@ def _written(folder: Path, rows: int) -> Path:
 def _in_turns(file: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds, by name, one for each round; the first round only warms up, but for the slowest."""
     works: dict[str, Callable[[], object]] = {
-        _OURS: lambda: ingest_runs(file),
-        _EVENTS: lambda: sum(1 for _ in WandbAdapter(str(file)).events()),
+        _OURS: lambda: to_table(str(file)),
+        _EVENTS: lambda: to_events(str(file)),
         _FLOOR: lambda: sum(1 for _ in _parsed(file)),
         _LEET: lambda: _leet(file),
     }
@@ -146,10 +125,14 @@ def _parsed(file: Path) -> Iterator[Record]:
             pos = 0
 
 
-def _peak(small: Path, file: Path, what: str) -> _Memory:
-    asked = [sys.executable, "-c", _PEAK, str(small), str(file), what]
-    done = subprocess.run(asked, check=True, capture_output=True)  # noqa: S603  # the program above
-    return _Memory(*msgspec.json.decode(done.stdout))
+def to_table(source: str) -> object:
+    """Read it as a user does."""
+    return ingest_runs(source)
+
+
+def to_events(source: str) -> int:
+    """Read the adapter's share, and keep nothing."""
+    return sum(1 for _ in WandbAdapter(source).events())
 
 
 def _times(times: dict[str, list[float]], megabytes: float) -> Table:
@@ -168,17 +151,16 @@ def _ratios(times: dict[str, list[float]]) -> Table:
     return Table("Side by side, round by round", ("min", "median", "max"), tuple(rows))
 
 
-def _memory(memory: dict[str, _Memory]) -> Table:
-    table = memory["table"].table
-    names = {"table": _OURS, "events": "the adapter's events, none of which is kept"}
-    rows = (Row(names[what], (m.growth / 1e6, table / 1e6, m.growth / table)) for what, m in memory.items())
+def _memory(memory: dict[str, Cost]) -> Table:
+    table = memory[_OURS].table
+    rows = (Row(name, (m.grown / 1e6, table / 1e6, m.grown / table)) for name, m in memory.items())
     return Table("By how much the process grows at most", ("MB", "table, MB", "times the table"), tuple(rows))
 
 
-def _goals(times: dict[str, list[float]], memory: _Memory) -> tuple[Goal, ...]:
+def _goals(times: dict[str, list[float]], memory: Cost) -> tuple[Goal, ...]:
     leet = spread(ratios(times[_LEET], times[_OURS]))[1]
     floor = spread(ratios(times[_OURS], times[_FLOOR]))[1]
-    growth = memory.growth / memory.table
+    growth = memory.grown / memory.table
     return (
         Goal("a .wandb file to the table: times as fast as wandb leet inspect --json", "over", 6, leet),
         Goal("a .wandb file to the table: times the time of parsing its records", "under", 3, floor),

@@ -9,17 +9,14 @@ from functools import cache
 from itertools import islice
 from operator import itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rldk import catalog
-from rldk.normalize import named
+from rldk.event import Event
+from rldk.normalize import derive, derived, named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from rldk.event import Event
+    from collections.abc import Callable, Iterable, Mapping
 
 # As transformers' callbacks rewrite a log's keys for W&B and TensorBoard:
 # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/integrations/integration_utils.py
@@ -85,7 +82,7 @@ class Renamer:
         names = tuple(event.metrics)
         layout = self._layouts.get(names)
         if layout is None:
-            layout = _Layout.of(names, self._map, self.trainer)
+            layout = _Layout(names, self._map, self.trainer)
             if len(self._layouts) < _MOST_LAYOUTS:
                 self._layouts[names] = layout
             else:
@@ -94,47 +91,78 @@ class Renamer:
         return layout.events(event)
 
 
+class _Part(NamedTuple):
+    """One of the events that a log becomes: its phase, its names, and how their numbers are taken out."""
+
+    phase: str
+    names: tuple[str, ...]
+    take: Callable[[Mapping[str, int | float]], tuple[int | float, ...]]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, phase: str, names: Mapping[str, str], notes: list[str]) -> _Part:
+        """Make one of the canonical names and the raw ones that they stand for."""
+        # itemgetter gives a tuple only where it is asked for several
+        return cls(phase, tuple(names), itemgetter(*names.values(), next(iter(names.values()))), notes)
+
+
 class _Layout:
     """What becomes of a log that has certain names.
+
+    Args:
+        names: The names.
+        field_map: As in `Renamer`.
+        trainer: The run's trainer.
 
     Attributes:
         unknown: Those of the names that nobody knows.
         count: How many logs had them.
     """
 
-    def __init__(
-        self, raws: tuple[str, ...], mapped: dict[str, str], kept: tuple[str, ...], trainer: str
-    ) -> None:
-        self.unknown = [name for name in raws if _known(name, trainer) is None]
-        self.count = 0
-        self._trainer = trainer
-        self._raws = raws
-        self._pick = itemgetter(*kept, *kept[:1]) if kept else None  # which gives a tuple only for several
-        self._mapped = mapped
-
-    @classmethod
-    def of(cls, names: tuple[str, ...], field_map: Mapping[str, str], trainer: str) -> _Layout:
-        """Find it out."""
+    def __init__(self, names: tuple[str, ...], field_map: Mapping[str, str], trainer: str) -> None:
         plain = {_plain(name) or _UNNAMED: name for name in names if name not in _AXES}
         mapped = {field_map[name]: name for name in names if name in field_map}
         mapped |= {field_map[name]: there for name, there in plain.items() if name in field_map}
         kept = {name: there for name, there in plain.items() if name not in field_map and name not in mapped}
-        return cls(tuple(kept), mapped, tuple(kept.values()), trainer)
+        told = named(tuple(kept), (0.0,) * len(kept), trainer)
+        parts: dict[str, dict[str, str]] = {"train": {}, "eval": {}, "summary": {}}
+        for (part, name), raw in told.raw_names.items():
+            parts[part][name] = kept[raw]
+        trained = parts["train"] | mapped | parts["summary"]
+        self.unknown = [name for name in kept if _known(name, trainer) is None]
+        self.count = 0
+        self._trainer = trainer if derived(trainer) else ""
+        self._parts = [_Part.of("train", trained, told.notes)] if trained else []
+        self._parts += [_Part.of("eval", parts["eval"], [])] if parts["eval"] else []
+        self._told: dict[str, Any] = {}
+        self._infos: list[dict[str, Any]] = []
 
     def events(self, event: Event) -> list[Event]:
         """Rename what one log holds."""
-        metrics = event.metrics
-        told = named(self._raws, self._pick(metrics) if self._pick else (), self._trainer)
-        mapped = {name: metrics[there] for name, there in self._mapped.items()}
-        trained = told.train | mapped | told.summary
-        parts = [_part(event, "train", trained, told.notes)] if trained else []
-        return [*parts, _part(event, "eval", told.eval, [])] if told.eval else parts
+        if event.model_info is not self._told:  # adapters have many events share theirs
+            self._told = event.model_info
+            known = {name: value for name, value in self._told.items() if name != "raw"}
+            self._infos = [known | {"phase": part.phase} for part in self._parts]
+        parts = zip(self._parts, self._infos, strict=True)
+        return [self._event(event, part, info) for part, info in parts]
 
-
-def _part(event: Event, phase: str, metrics: dict[str, int | float], notes: list[str]) -> Event:
-    info: dict[str, Any] = event.model_info | {"phase": phase}
-    info.pop("raw", None)
-    return msgspec.structs.replace(event, metrics=metrics, model_info=info, notes=notes)
+    def _event(self, event: Event, part: _Part, info: dict[str, Any]) -> Event:
+        metrics = dict(zip(part.names, part.take(event.metrics), strict=False))
+        if self._trainer and part.phase == "train":
+            derive(metrics, self._trainer)
+        return Event(
+            v=event.v,
+            kind=event.kind,
+            seq=event.seq,
+            time=event.time,
+            step=event.step,
+            wall_time=event.wall_time,
+            metrics=metrics,
+            rng=event.rng,
+            data_slice=event.data_slice,
+            model_info=info,
+            notes=part.notes,
+        )
 
 
 def advice(unknown: Counter[str]) -> str:

@@ -82,9 +82,10 @@ class UnknownSourceError(SourceError):
         super().__init__(
             source,
             f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
-            "give a journal, trainer_state.json or a checkpoint, JSONL, CSV, Parquet or TensorBoard files, a "
-            "W&B run folder or wandb://ENTITY/PROJECT/ID, an mlruns folder, or an MLflow run as runs:/ID or "
-            "TRACKING_URI#runs/ID, or TRACKING_URI#experiments/NAME; check the path, or name an adapter",
+            "give a journal, trainer_state.json or a checkpoint, JSONL, CSV, Parquet or TensorBoard files, "
+            "a W&B run folder, wandb://ENTITY/PROJECT/ID or the address of its page, mlflow.db, an mlruns "
+            "folder, or an MLflow run as runs:/ID, TRACKING_URI#runs/ID or TRACKING_URI#experiments/NAME; "
+            "check the path, or name an adapter (docs/sources.md lists what each reads)",
         )
 
 

@@ -18,7 +18,7 @@ from rldk.event import non_finite_name
 from rldk.schema import DTYPES, METRIC_DTYPE, SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import TextIO
 
@@ -82,10 +82,10 @@ def write_text(table: pd.DataFrame, out: TextIO, form: Form) -> None:
     """Write a table as text, some rows at a time."""
     names = [str(name) for name in table.columns]
     if form == "csv":
-        csv.writer(out, lineterminator="\n").writerow(names)
+        out.write(_csv([names]))
     for start in range(0, len(table), _ROWS_AT_ONCE):
         cells = [_cells(column) for _, column in table.iloc[start : start + _ROWS_AT_ONCE].items()]
-        rows = zip(*cells, strict=True)
+        rows = list(zip(*cells, strict=True))
         out.write(_csv(rows) if form == "csv" else _jsonl(names, rows))
 
 
@@ -104,13 +104,16 @@ def _cells(column: pd.Series[Any]) -> list[Any]:
     return cells.tolist()
 
 
-def _csv(rows: Iterable[tuple[Any, ...]]) -> str:
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    has_returns = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
+    # Else Python 3.11 quotes no carriage return, which ends a line to every reader
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_returns else csv.QUOTE_MINIMAL
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    csv.writer(out, lineterminator="\n", quoting=quoting).writerows(rows)
     return out.getvalue()
 
 
-def _jsonl(names: list[str], rows: Iterable[tuple[Any, ...]]) -> str:
+def _jsonl(names: list[str], rows: Sequence[Sequence[Any]]) -> str:
     told = ({n: value for n, value in zip(names, row, strict=True) if value is not None} for row in rows)
     return "".join(msgspec.json.encode(row).decode() + "\n" for row in told)
 

@@ -63,10 +63,12 @@ def ingest_runs(
 
     Args:
         source: A journal (`.jsonl`) or a folder of journals; `trainer_state.json`, a checkpoint or an output
-            folder with some; a W&B run folder, its `.wandb` file, a folder of such folders, or
-            `wandb://ENTITY/PROJECT/ID`; an MLflow run as `runs:/ID`, as its page's URL, or as
-            `TRACKING_URI#runs/ID` (`sqlite:////data/mlflow.db#runs/ID`), or a whole experiment as
-            `TRACKING_URI#experiments/NAME`. Or several of these.
+            folder with some; a W&B run folder, its `.wandb` file, or a folder of such folders; a W&B run or
+            project as the URL of its page, `wandb://ENTITY/PROJECT/ID` or `wandb://ENTITY/PROJECT`; an
+            MLflow run as `runs:/ID`, as the URL of its page, or as `TRACKING_URI#runs/ID`
+            (`sqlite:////data/mlflow.db#runs/ID`), a whole experiment as `TRACKING_URI#experiments/NAME`, and
+            all of a database as its URL or, of SQLite, its path; docs/sources.md lists all others. Or
+            several of these.
         adapter_hint: Name of the adapter to use, instead of asking each whether it recognises the source.
         attempts: Where a resumed run repeats steps, whether to keep the `latest` attempt of each or `all`.
         join: Count a run that resumed another one of the source under a new id as that one.

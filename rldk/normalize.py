@@ -76,7 +76,7 @@ def named(
     """Do what `normalize` does, with a log of plain numbers alone, given as its keys and its numbers."""
     layout = _layout(raws, trainer, trl)
     train = layout.train.of(numbers)
-    _derive(train, trainer, args, trl)
+    derive(train, trainer, args, trl)
     return Normalized(
         train, layout.eval.of(numbers), layout.summary.of(numbers), [*layout.notes], layout.raw_names
     )
@@ -221,8 +221,15 @@ def _flat(logs: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator
             yield name, value
 
 
-def _derive(train: Numbers, trainer: str, args: Mapping[str, Any], trl: str) -> None:
-    """Add what the trainer did not log but what follows exactly from what it did."""
+def derive(train: Numbers, trainer: str, args: Mapping[str, Any] = _NO_ARGS, trl: str = "") -> None:
+    """Add to training metrics what the trainer did not log but what follows exactly from what it did.
+
+    Args:
+        train: The metrics, by canonical name; changed in place.
+        trainer: As in `normalize`.
+        args: As in `normalize`.
+        trl: As in `normalize`.
+    """
     for name, formula in _formulas(trainer, trl):
         number = _sum_of_products(formula, lambda name: train.get(name, args.get(name)))
         if number is not None and name not in train:

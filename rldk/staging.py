@@ -102,6 +102,7 @@ class _Copy:
         self._staged = 0 if last is None else last.seq + 1
         self._passed = 0
         self._time = 0.0
+        self._began = math.inf
         self._seq = 0
 
     def add(self, event: Event) -> None:
@@ -112,8 +113,11 @@ class _Copy:
 
     def _append(self, event: Event) -> None:
         self._time = max(round(event.time, 3), round(self._time + 0.001, 3))
+        self._began = min(self._began, self._time)
         if self._time > self._staged_until:
             told = {"time": self._time, "seq": self._seq, "model_info": redact(event.model_info)}
+            if not math.isfinite(event.wall_time):  # a log that tells no times; strict JSON has no NaN for it
+                told["wall_time"] = round(self._time - self._began, 3)
             self.journal.append(msgspec.structs.replace(event, **told))
         else:
             self._passed += 1

@@ -116,9 +116,9 @@ class MLflowFolderAdapter:
         top = folders[0].path / "artifacts"
         if not top.is_dir():
             return []
-        for path in _walked(top):
-            if not _is_inside(path, top):
-                reason = f"the artifact {path.relative_to(top)} is a link that leads out of the folder"
+        for path in (top, *_walked(top)):
+            if not _is_inside(path, folders[0].path):
+                reason = f"{path.relative_to(folders[0].path)} is a link that leads out of the folder"
                 raise self._error(reason, "remove the link")
         return sorted(unpacked(top))
 
@@ -217,15 +217,15 @@ class _Search:
 
 def _run_in(folder: Path) -> _Folder | None:
     meta = folder / _META
-    if meta.is_file():
+    if meta.is_file() and _is_inside(meta, folder):
         told_of = text_files.flat_yaml(meta)
         return _StoredRun(folder) if told_of.get("run_id") or told_of.get("run_uuid") else None
     return _ExportedRun(folder) if _is_export(folder / _EXPORT) else None
 
 
 def _is_export(path: Path) -> bool:
-    """Whether a file begins as mlflow-export-import's `run.json` does."""
-    if not path.is_file():
+    """Whether a file begins as mlflow-export-import's `run.json` does, and is no link out of its folder."""
+    if not path.is_file() or not _is_inside(path, path.parent):
         return False
     with path.open("rb") as file:
         head = file.read(text_files.LONGEST_LINE)
@@ -277,7 +277,7 @@ class _StoredRun:
         if len(files) > _MOST_FILES:
             raise ValueError(f"it holds more than {_MOST_FILES:,} {kind}")
         for path in sorted(files):
-            if _is_inside(path, top):
+            if _is_inside(path, self.path):
                 yield path.relative_to(top).as_posix(), path
             else:
                 self.problems.append(f"{path}: a link that leads out of the run's folder is refused")

@@ -14,8 +14,9 @@ from rldk_wandb.wire import FIXED64, VARINT, MalformedError, fields, signed, tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BATCH: Final = 64
-"""So many messages are best read together: their bytes stay in the processor's cache."""
+BATCH: Final = 256
+BATCH_BYTES: Final = 2**20
+"""So many messages, and so many bytes of them, are best read together: they stay in the processor's cache."""
 
 # HistoryRecord and HistoryStep; HistoryItem, ConfigItem and SummaryItem: the fields that are read, with
 # the numbers that wandb_internal.proto gives them.

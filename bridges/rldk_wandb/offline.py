@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from rldk_wandb.blocks import Damage, Places, block_count, records, records_at
-from rldk_wandb.items import BATCH, drop, mark, put, read_item, read_row
+from rldk_wandb.items import BATCH, BATCH_BYTES, drop, mark, put, read_item, read_row
 from rldk_wandb.summary import Summary
 from rldk_wandb.wire import UNDECODABLE, VARINT, fields, signed, tag
 
@@ -206,8 +205,7 @@ class WandbFile:
     def _rows(self, messages: Iterable[bytes], summary: Summary | None = None) -> Iterator[dict[str, Any]]:
         from rldk_wandb.bulk import objects
 
-        stream = iter(messages)
-        while batch := list(islice(stream, BATCH)):
+        for batch in _batches(messages):
             for message, numbers in zip(batch, objects(batch, steps=True), strict=True):
                 if summary is not None:
                     summary.replay_row(message, numbers)
@@ -259,6 +257,20 @@ class WandbFile:
             self.damage.unread += 1
             return False
         return True
+
+
+def _batches(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Messages to read at once: many, but of not too many bytes."""
+    batch: list[bytes] = []
+    size = 0
+    for message in messages:
+        batch.append(message)
+        size += len(message)
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _of_kinds(

@@ -131,6 +131,28 @@ def test_links_that_lead_out_are_refused(run, tmp_path):
         (run / "artifacts" / link).unlink()
 
 
+def test_whole_folders_that_are_links_out_are_refused(run, tmp_path):
+    """Of artifacts, metrics and params; and the file of an export."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "stolen").write_text(f"{AT} 1 1\n")
+    for kind in ("artifacts", "params"):
+        (run / kind).rename(tmp_path / f"old-{kind}")
+        (run / kind).symlink_to(elsewhere)
+    adapter = MLflowFolderAdapter(str(run))
+    assert "stolen" not in next(iter(adapter.events())).model_info.get("config", {})
+    with pytest.raises(SourceError, match="artifacts is a link that leads out of the folder"):
+        adapter.files(tmp_path)
+
+
+def test_an_export_that_is_a_link_out_is_none(sample, tmp_path):
+    """Its file is somebody else's."""
+    elsewhere = sample("mlflow_export_run.json", "elsewhere/run.json")
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "run.json").symlink_to(elsewhere)
+    assert not MLflowFolderAdapter(str(tmp_path / "out")).can_handle()
+
+
 def test_links_in_an_export_that_lead_out_are_refused(sample, tmp_path):
     """Neither an artifact nor a whole run's folder outside of the export is read."""
     sample("mlflow_export_run.json", "out/a/run.json")

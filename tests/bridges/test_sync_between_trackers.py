@@ -169,3 +169,12 @@ def test_a_dry_run_of_a_foreign_run_tells_what_would_change(tmp_path, tracker):
     assert told.exit_code == 0, told.output
     assert sorted(tmp_path.rglob("*")) == before
     assert "10 numbers" in told.output or "11 numbers" in told.output
+
+
+def test_a_log_that_tells_no_times_goes_into_mlflow(tmp_path):
+    """As one of the long format may be: its events get times, and their seconds since the run began."""
+    log = tmp_path / "timeless.jsonl"
+    log.write_text("".join(f'{{"step": {n}, "name": "kl", "value": {n / 2}}}\n' for n in range(3)))
+    done = rldk("sync", log, "--to", "mlflow")
+    assert done.exit_code == 0, done.output
+    assert mlflow_runs()[0].data.metrics["rldk/kl_mean"] == 1.0
