@@ -148,8 +148,8 @@ def _goals(rates: dict[str, list[float]], memory: Cost) -> tuple[Goal, ...]:
 
 def _notes(plan: _Plan) -> str:
     return f"""\
-- One `mlflow server` ({_WORKERS} workers) on a SQLite file that MLflow has made and into which the points were
-  written at once; {plan.rounds} rounds, in which the three ways take turns.
+- One `mlflow server` ({_WORKERS} workers) on a SQLite file that MLflow has made and into which the points
+  were written at once; {plan.rounds} rounds, in which the three ways take turns.
 - MLflow's client is timed on {plan.client_keys} of the {workload.USUAL} metrics, for it is slow: one before
   the reading over REST, the rest after it. It gives lists of points, the two others the whole table.
 - The memory is that of a process of its own, which has read a small run before: the most it had, less

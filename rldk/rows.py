@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from rldk.errors import SourceError
 from rldk.event import as_float
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 NO_COUNT: Final = -(2**63)
 """Stands for a count that nobody told."""
+
+MOST_NAMES: Final = 100_000
+"""Different metrics of one run."""
 
 _MOST_BLOCKS: Final = 1000
 
@@ -70,6 +74,7 @@ class Rows:
         self._who, self._steps, self._wall_times = array("q"), array("q"), array("d")
         self._tokens_in, self._tokens_out = array("q"), array("q")
         self._counts = ((self._tokens_in, "tokens_in"), (self._tokens_out, "tokens_out"))
+        self._known: set[str] = set()
         self._blocks: dict[tuple[str, ...], _Block] = {}
         self._cells: dict[str, _Block] = {}
 
@@ -77,7 +82,11 @@ class Rows:
         return len(self._steps)
 
     def add(self, event: Event) -> None:
-        """Take an event over; of those that are no metrics only what they tell of the run."""
+        """Take an event over; of those that are no metrics only what they tell of the run.
+
+        Raises:
+            SourceError: There are too many different metrics to be metrics.
+        """
         info = event.model_info
         if event.kind != "metrics":
             self._note(event)
@@ -134,6 +143,10 @@ class Rows:
             block.values.extend(map(as_float, metrics.values()))
 
     def _new_block(self, names: tuple[str, ...]) -> _Block | None:
+        self._known.update(names)
+        if len(self._known) > MOST_NAMES:
+            reason = f"the run {self.run_id[:80]} holds more than {MOST_NAMES:,} different metrics"
+            raise SourceError(self.run_id[:80], reason, "check that the keys are names, not values")
         if len(self._blocks) >= _MOST_BLOCKS:
             return None
         block = self._blocks[names] = _Block.of(len(names))
@@ -164,6 +177,7 @@ class Rows:
             self._blocks.setdefault(names, _Block.of(len(names))).extend(block, at)
         for name, block in other._cells.items():
             self._cells.setdefault(name, _Block.of(1)).extend(block, at)
+        self._known |= other._known
         self.starts += [Start(moved[start.segment], start.step) for start in other.starts]
         self.segments.update(moved.values())
         self.trainer = self.trainer or other.trainer
@@ -195,7 +209,7 @@ class Rows:
 
     def names(self) -> set[str]:
         """Every metric that was measured."""
-        return {name for names in self._blocks for name in names} | set(self._cells)
+        return set(self._known)
 
     def cells(self) -> dict[str, list[tuple[Places, Values]]]:
         """For each metric the numbers of the events that have it, and their values.

@@ -5,7 +5,8 @@ import sys
 import msgspec
 import pytest
 
-from benchmarks.result import Result
+from benchmarks import page
+from benchmarks.result import Goal, Result, Row, Table
 from benchmarks.runner import NAMES, PAGE
 
 pytestmark = pytest.mark.real
@@ -39,3 +40,17 @@ def test_the_page_is_of_full_size_only(tmp_path):
     assert refused.returncode
     assert "full size" in refused.stderr
     assert (PAGE.read_bytes() if PAGE.exists() else None) == before
+
+
+def test_a_benchmark_measured_anew_takes_the_place_of_its_old_section():
+    """With its goals; all others stay as they are."""
+    table = Table("T", ("s",), (Row("ours", (1.5,)),))
+    result = Result("journal_io", "How now?", (table,), (Goal("as fast", "over", 2, 3.5),), "- Notes.")
+    before = PAGE.read_text()
+    after = page.renewed(before, [result], "today", NAMES)
+    assert after.count("(`benchmarks/journal_io.py`, measured today)") == 1
+    assert "| journal_io | as fast | over 2 | 3.5 | met |" in after
+    assert page.renewed(after, [result], "today", NAMES) == after
+    kept = [part for part in before.split("\n## ") if "benchmarks/on_log.py" in part]
+    assert kept
+    assert all(part.strip() in after for part in kept)
