@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rldk import catalog
+from rldk.bridge import metric_name
 from rldk.event import Event
 from rldk.normalize import derive, derived, named
 
@@ -129,7 +130,7 @@ class _Layout:
         for (part, name), raw in told.raw_names.items():
             parts[part][name] = kept[raw]
         trained = parts["train"] | mapped | parts["summary"]
-        self.unknown = [name for name in kept if _known(name, trainer) is None]
+        self.unknown = [name for name in kept if not _is_known(name, trainer)]
         self.count = 0
         self._trainer = trainer if derived(trainer) else ""
         self._parts = [_Part.of("train", trained, told.notes)] if trained else []
@@ -211,10 +212,17 @@ def _looks() -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    """Undo what a tracker's callback did to a log's key."""
+    """Undo what a tracker's callback, or RLDK's own sink, did to a log's key."""
+    ours = metric_name(name)
+    if ours is not None and ours.kind == "metrics" and not ours.is_data:
+        return (_EVAL_KEY if ours.phase == "eval" else "") + ours.name
     if name.startswith(_EVAL):
         return _EVAL_KEY + name.removeprefix(_EVAL)
     return name.removeprefix(_TRAIN)
+
+
+def _is_known(name: str, trainer: str) -> bool:
+    return _known(name, trainer) is not None or catalog.named(name.removeprefix(_EVAL_KEY)) is not None
 
 
 def _known(name: str, trainer: str) -> catalog.Match | None:
