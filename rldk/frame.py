@@ -115,23 +115,60 @@ def _united(run_id: str, runs: Sequence[Rows]) -> Rows:
     return whole
 
 
-class _Part(NamedTuple):
+class _Part:
     """The rows that one run has in the table.
 
-    Attributes:
+    Args:
         rows: The run.
-        cells: Its numbers, as `Rows.cells` gives them.
         row_of: Which of its rows each event belongs to, or `_DROPPED`; of shape (events,).
         firsts: The first event of each row, of shape (rows,).
     """
 
-    rows: Rows
-    cells: dict[str, list[tuple[Places, Values]]]
-    row_of: Places
-    firsts: Places
+    def __init__(self, rows: Rows, row_of: Places, firsts: Places) -> None:
+        self.rows = rows
+        self.row_of = row_of
+        self.firsts = firsts
+        self._cells = rows.cells()
+        self._targets: dict[int, _Target] = {}
 
     def __len__(self) -> int:
         return len(self.firsts)
+
+    def write(self, name: str, values: Values, missing: NDArray[np.bool_]) -> None:
+        """Write a metric into its part of a column."""
+        for places, numbers in self._pieces(name):
+            target = self._targets.get(id(places))  # metrics that were logged together share them
+            if target is None:
+                target = self._targets[id(places)] = _Target.of(self.row_of[places])
+            values[target.rows] = numbers if target.kept is None else numbers[target.kept]
+            missing[target.rows] = False
+
+    def _pieces(self, name: str) -> list[tuple[Places, Values]]:
+        """What the events say of a metric; where several speak of one row, the last one in order."""
+        pieces = self._cells.get(name, [])
+        if len(pieces) < 2 or len(self.row_of) == len(self):  # noqa: PLR2004  # numpy itself lets the last win
+            return pieces
+        places = np.concatenate([piece[0] for piece in pieces])
+        order = np.argsort(places, kind="stable")
+        merged = places[order], np.concatenate([piece[1] for piece in pieces])[order]
+        self._cells[name] = [merged]  # which keeps it, so that no other array takes its id
+        return [merged]
+
+
+class _Target(NamedTuple):
+    """Where some events' numbers go: the rows, and which of the events have one; None for all."""
+
+    rows: Places | slice
+    kept: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, rows: Places) -> _Target:
+        """Find it out; rows that follow one another are a slice, which is written much sooner."""
+        kept = None if rows.min(initial=0) >= 0 else rows != _DROPPED
+        rows = rows if kept is None else rows[kept]
+        if len(rows) and bool(np.all(rows[1:] == rows[:-1] + 1)):
+            return cls(slice(int(rows[0]), int(rows[-1]) + 1), kept)
+        return cls(rows, kept)
 
 
 def _placed(rows: Rows, attempts: Attempts) -> _Part:
@@ -150,7 +187,7 @@ def _placed(rows: Rows, attempts: Attempts) -> _Part:
     number = np.where(keep, np.cumsum(keep) - 1, _DROPPED)
     row_of = np.empty(len(steps), dtype=np.int64)
     row_of[order] = number[np.cumsum(begins) - 1]
-    return _Part(rows, rows.cells(), row_of, order[begins][keep])
+    return _Part(rows, row_of, order[begins][keep])
 
 
 def _order(steps: Places, *others: Places) -> Places:
@@ -200,23 +237,10 @@ def _metric(parts: Sequence[_Part], name: str) -> pd.arrays.FloatingArray:
     values, missing = np.zeros(count, dtype=np.float64), np.ones(count, dtype=bool)
     at = 0
     for part in parts:
-        for places, numbers in _cells(part, name):
-            row = part.row_of[places]
-            kept = slice(None) if row.min(initial=0) >= 0 else row != _DROPPED
-            values[at + row[kept]] = numbers[kept]
-            missing[at + row[kept]] = False
-        at += len(part)
+        end = at + len(part)
+        part.write(name, values[at:end], missing[at:end])
+        at = end
     return pd.arrays.FloatingArray(values, missing)
-
-
-def _cells(part: _Part, name: str) -> list[tuple[Places, Values]]:
-    """What the events say of a metric; where several speak of one row, the last one in order."""
-    pieces = part.cells.get(name, [])
-    if len(pieces) < 2 or len(part.row_of) == len(part):  # noqa: PLR2004  # numpy itself lets the last win
-        return pieces
-    places = np.concatenate([piece[0] for piece in pieces])
-    order = np.argsort(places, kind="stable")
-    return [(places[order], np.concatenate([piece[1] for piece in pieces])[order])]
 
 
 def _steps(parts: Sequence[_Part], _: str) -> Places:

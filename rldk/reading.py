@@ -62,10 +62,14 @@ class Reading:
     def read(self, adapter: Adapter) -> bool:
         """Read all runs of an adapter's source; False, and a failure noted, where it cannot be read."""
         runs: dict[str, _Run] = {}
+        run: _Run | None = None
+        last = ""
         self._adapters.append(adapter.name)
         try:
             for event in adapter.events():
-                run = runs.get(event.run_id) or runs.setdefault(event.run_id, _Run(event.run_id, self._map))
+                if event.model_info.get("run_id", "") != last or run is None:
+                    last = event.run_id
+                    run = runs.get(last) or runs.setdefault(last, _Run(last, self._map))
                 run.add(event)
         except SourceError as error:
             self.failures.append(error)

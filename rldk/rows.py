@@ -221,8 +221,8 @@ class Rows:
         for names, block in self._pieces():
             places = np.frombuffer(block.places, dtype=np.int64)
             matrix = np.frombuffer(block.values, dtype=np.float64).reshape(-1, len(names) or 1)
-            for column, name in enumerate(names):
-                found.setdefault(name, []).append((places, matrix[:, column]))
+            for name, column in zip(names, np.ascontiguousarray(matrix.T), strict=False):
+                found.setdefault(name, []).append((places, column))
         return found
 
     def _pieces(self) -> Iterator[tuple[Sequence[str], _Block]]:

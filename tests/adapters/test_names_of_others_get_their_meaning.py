@@ -65,7 +65,8 @@ def test_a_trackers_prefix_is_taken_off(prefix):
 
 def test_names_that_rldk_gave_in_a_tracker_are_taken_back(tmp_path):
     """As they stand in an export of a run that it recorded; canonical names are known, too."""
-    logs = {"rldk/kl_mean": 0.5, "rldk/eval/loss": 2.0, "rldk/step": 7, "reward_mean": 1.0, "rldk/data/rows": 3}
+    logs = {"rldk/kl_mean": 0.5, "rldk/eval/loss": 2.0, "rldk/step": 7, "rldk/data/rows": 3}
+    logs |= {"reward_mean": 1.0}
     table = ingest_runs(state(tmp_path, {"step": 7} | logs))
     assert (table["kl_mean"][0], table["reward_mean"][0], table["loss"][1]) == (0.5, 1.0, 2.0)
     assert table["phase"].tolist() == ["train", "eval"]
