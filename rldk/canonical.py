@@ -121,20 +121,28 @@ class _Layout:
     """
 
     def __init__(self, names: tuple[str, ...], field_map: Mapping[str, str], trainer: str) -> None:
-        plain = {_plain(name) or _UNNAMED: name for name in names if name not in _AXES}
-        mapped = {field_map[name]: name for name in names if name in field_map}
-        mapped |= {field_map[name]: there for name, there in plain.items() if name in field_map}
-        kept = {name: there for name, there in plain.items() if name not in field_map and name not in mapped}
+        plain = _apart((_plain(name) or _UNNAMED, name) for name in names if name not in _AXES)
+        told_of = {
+            key: field_map[raw] for key, raw in plain.items() for raw in (raw, key) if raw in field_map
+        }
+        kept = {key: raw for key, raw in plain.items() if key not in told_of}
         told = named(tuple(kept), (0.0,) * len(kept), trainer)
-        parts: dict[str, dict[str, str]] = {"train": {}, "eval": {}, "summary": {}}
-        for (part, name), raw in told.raw_names.items():
-            parts[part][name] = kept[raw]
-        trained = parts["train"] | mapped | parts["summary"]
-        self.unknown = [name for name in kept if not _is_known(name, trainer)]
+        found: dict[str, list[tuple[str, str]]] = {"train": [], "eval": [], "summary": []}
+        for (
+            key,
+            name,
+        ) in told_of.items():  # first, for the user knows best: a name that the catalog gives gives way
+            found["eval" if key.startswith(_EVAL_KEY) else "train"].append((name, plain[key]))
+        for (part, name), key in told.raw_names.items():
+            found[part].append((name, kept[key]))
+        trained, evaluated = _apart(found["train"] + found["summary"]), _apart(found["eval"])
+        self.unknown = list(
+            dict.fromkeys(key for name, key in told.raw_names.items() if not _is_known(*name))
+        )
         self.count = 0
         self._trainer = trainer if derived(trainer) else ""
         self._parts = [_Part.of("train", trained, told.notes)] if trained else []
-        self._parts += [_Part.of("eval", parts["eval"], [])] if parts["eval"] else []
+        self._parts += [_Part.of("eval", evaluated, [])] if evaluated else []
         self._told: dict[str, Any] = {}
         self._infos: list[dict[str, Any]] = []
 
@@ -221,8 +229,21 @@ def _plain(name: str) -> str:
     return name.removeprefix(_TRAIN)
 
 
-def _is_known(name: str, trainer: str) -> bool:
-    return _known(name, trainer) is not None or catalog.named(name.removeprefix(_EVAL_KEY)) is not None
+def _apart(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Give each its name, and `raw/` before it where that is taken: two quantities never share a name."""
+    apart: dict[str, str] = {}
+    for name, there in named:
+        free = name
+        while free in apart:
+            free = f"raw/{free}"
+        apart[free] = there
+    return apart
+
+
+def _is_known(part: str, name: str) -> bool:
+    """Whether the catalog gives a name; that of an evaluation may have its data set before it."""
+    is_of_data_set = part == "eval" and "/" in name and catalog.named(name.partition("/")[2]) is not None
+    return is_of_data_set or catalog.named(name) is not None
 
 
 def _known(name: str, trainer: str) -> catalog.Match | None:

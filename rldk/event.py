@@ -137,12 +137,17 @@ def spell_non_finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
 
 def _as_utf8(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return utf8(value)
     if isinstance(value, dict):
         return {_as_utf8(k): _as_utf8(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_as_utf8(v) for v in value]
     return value
+
+
+def utf8(text: str) -> str:
+    """Put `?` in the place of what UTF-8 cannot hold, such as a file name's raw bytes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def as_float(value: float) -> float:

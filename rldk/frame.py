@@ -9,7 +9,7 @@ import pandas as pd
 
 from rldk.errors import SettingError
 from rldk.rows import NO_COUNT, Rows
-from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT
+from rldk.schema import ASIDE, DTYPES, LEADING_METRICS, RESERVED, SEGMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -91,20 +91,43 @@ def table(
 def joined(runs: Iterable[Rows]) -> list[Rows]:
     """Put the runs of a chain of resumptions together under the first one's id, their starts in one count."""
     by_id = {rows.run_id: rows for rows in runs}
-    resumed = {run_id: rows.continues for run_id, rows in by_id.items() if rows.continues is not None}
+    before, _ = links(by_id.values())
     chains: dict[str, list[tuple[int, str]]] = {}
     for run_id in by_id:
-        links = _chain(run_id, resumed)
-        chains.setdefault(links[0], []).append((len(links), run_id))
-    return [_united(first, [by_id[run_id] for _, run_id in sorted(c)]) for first, c in chains.items()]
+        chain = _chain(run_id, before)
+        chains.setdefault(chain[0], []).append((len(chain), run_id))
+    told = {first: [by_id[run_id] for _, run_id in sorted(chain)] for first, chain in chains.items()}
+    return [_united(first, chain) if len(chain) > 1 else chain[0] for first, chain in told.items()]
 
 
-def _chain(run_id: str, resumed: dict[str, str]) -> list[str]:
+def links(runs: Iterable[Rows]) -> tuple[dict[str, str], list[str]]:
+    """Find which run resumed which other one of them.
+
+    Returns:
+        Run to the run before it, without circles and forks; and which forks are left apart, a sentence each.
+    """
+    continues = {rows.run_id: rows.continues for rows in runs}
+    before = {run_id: prior for run_id, prior in continues.items() if prior in continues and prior != run_id}
+    after: dict[str, list[str]] = {}
+    for run_id, prior in before.items():
+        after.setdefault(str(prior), []).append(run_id)
+    forks = {prior: sorted(several) for prior, several in after.items() if len(several) > 1}
+    plain = {run_id: str(prior) for run_id, prior in before.items() if prior not in forks}
+    for run_id in sorted(plain):
+        if _chain(run_id, plain)[0] in plain:  # it goes back to itself
+            del plain[run_id]
+    told = [
+        f"runs {', '.join(ids)} all resumed run {prior}; they are left apart" for prior, ids in forks.items()
+    ]
+    return plain, told
+
+
+def _chain(run_id: str, before: dict[str, str]) -> list[str]:
     """The run, and before it those that it goes back to, the first one first."""
-    links = [run_id]
-    while (before := resumed.get(links[0])) is not None and before not in links:
-        links.insert(0, before)
-    return links
+    chain = [run_id]
+    while (prior := before.get(chain[0])) is not None and prior not in chain:
+        chain.insert(0, prior)
+    return chain
 
 
 def _united(run_id: str, runs: Sequence[Rows]) -> Rows:
@@ -228,7 +251,10 @@ def _run_id(rows: Rows) -> str:
 
 def _shown(metric: str) -> str:
     """Name of a metric's column; one that is called like another column moves aside."""
-    return f"metric/{metric}" if metric in DTYPES or metric == SEGMENT.name else metric
+    own = metric
+    while own.startswith(ASIDE):
+        own = own.removeprefix(ASIDE)
+    return f"{ASIDE}{metric}" if own in RESERVED else metric
 
 
 def _metric(parts: Sequence[_Part], name: str) -> pd.arrays.FloatingArray:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from rldk.distributed import lazy_table
 from rldk.errors import SettingError
+from rldk.frame import Attempts
 from rldk.reading import Reading
 from rldk.sources import listed
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-
-    from rldk.frame import Attempts
 
 Engine = Literal["pandas", "dask"]
 
@@ -71,12 +70,14 @@ def ingest_runs(
             several of these.
         adapter_hint: Name of the adapter to use, instead of asking each whether it recognises the source.
         attempts: Where a resumed run repeats steps, whether to keep the `latest` attempt of each or `all`.
-        join: Count a run that resumed another one of the source under a new id as that one.
+        join: Count a run that resumed another one of the source under a new id as that one; of several that
+            resumed the same one, none is.
         field_map: Raw name to canonical name, for what the catalog does not know.
-        watch: Called before each run with its source, its number from 0, and how many there are.
+        watch: Called before each source of a run is read, with the source, its number from 0, and how many
+            there are; not by Dask, which has a dashboard of its own.
         engine: `pandas` reads everything now, into memory. `dask` gives a lazy Dask DataFrame with the same
-            columns and dtypes, a partition for each run, on whatever scheduler Dask uses: see
-            `rldk.distributed.lazy_table`.
+            columns and dtypes, a partition for each source (nearly always one run), on whatever scheduler
+            Dask uses: see `rldk.distributed.lazy_table`.
 
     Returns:
         One row for each run, step and phase; see `rldk.frame.table`. `df.attrs` tells `adapter`,
@@ -92,6 +93,8 @@ def ingest_runs(
     """
     if engine not in get_args(Engine):
         raise SettingError("engine", engine, "pandas or dask")
+    if attempts not in get_args(Attempts):
+        raise SettingError("attempts", attempts, "latest or all")
     found = listed(source, adapter_hint)
     if engine == "dask":
         return lazy_table(found, attempts=attempts, join=join, field_map=field_map)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from itertools import chain, count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from rldk import catalog
 from rldk.canonical import Renamer, advice
-from rldk.errors import SourceError
-from rldk.frame import table
+from rldk.errors import MissingDependencyError, SourceError
+from rldk.event import utf8
+from rldk.frame import links, table
 from rldk.normalize import units
 from rldk.rows import Rows
 from rldk.schema import UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping
 
     import pandas as pd
 
@@ -33,31 +35,29 @@ class Reading:
     """What is read of several sources together; memory holds the rows alone.
 
     What RLDK has recorded stays as it was. What others have logged gets its names by the catalog; where
-    RLDK recorded a run, what others logged beside it is left out.
+    RLDK recorded a run, what others logged beside it in the same source is left out.
 
     Args:
         field_map: Raw name to canonical name, for what the catalog does not know.
 
     Attributes:
-        runs: Each run's rows, by its id.
-        trainers: Each run's trainer, where it is known.
-        unknown: How often each name came that is not in the catalog.
         problems: What could not be read, a sentence each.
-        failures: Why single runs could not be read at all.
-        seen: How many runs of each id came; another one of others' gets a name of its own.
+        failures: Why single sources could not be read at all.
         raw: The ids, as they came, of the runs that RLDK did not record.
+        names: The ids that runs of the next source have in the table, where that is settled already.
     """
 
     def __init__(self, field_map: Mapping[str, str] | None = None) -> None:
-        self.runs: dict[str, Rows] = {}
-        self.trainers: dict[str, str] = {}
-        self.unknown: Counter[str] = Counter()
         self.problems: list[str] = []
-        self.failures: list[SourceError] = []
+        self.failures: list[SourceError | MissingDependencyError] = []
+        self.raw: list[str] = []
+        self.names: Mapping[str, str] = _NO_MAP
         self._map = field_map or _NO_MAP
         self._adapters: list[str] = []
-        self.seen: Counter[str] = Counter()
-        self.raw: list[str] = []
+        self._waiting: list[_Run] = []
+        self._runs: dict[str, Rows] = {}
+        self._trainers: dict[str, str] = {}
+        self._unknown: Counter[str] = Counter()
 
     def read(self, adapter: Adapter) -> bool:
         """Read all runs of an adapter's source; False, and a failure noted, where it cannot be read."""
@@ -69,34 +69,55 @@ class Reading:
             for event in adapter.events():
                 if event.model_info.get("run_id", "") != last or run is None:
                     last = event.run_id
-                    run = runs.get(last) or runs.setdefault(last, _Run(last, self._map))
+                    run = runs.get(last) or runs.setdefault(last, _Run(utf8(last), self._map))
                 run.add(event)
-        except SourceError as error:
+        except (SourceError, MissingDependencyError) as error:
             self.failures.append(error)
             self.problems.append(str(error))
             return False
         self.problems += adapter.problems
-        for run_id in sorted(runs):
-            self._take(runs[run_id])
+        for _, run in sorted(runs.items()):
+            run.due = self.names.get(run.run_id)
+            self.raw += [run.run_id] if run.is_raw else []
+            self._waiting.append(run)
         return True
 
-    def _take(self, run: _Run) -> None:
-        """Take a run over; those of others that are called alike, such as two folders `out`, keep apart."""
-        rows = run.finished()
-        count = self.seen[rows.run_id] = self.seen[rows.run_id] + 1
-        if run.is_raw:
-            self.raw.append(rows.run_id)
-        if count > 1 and run.is_raw:
-            name = f"{rows.run_id}-{count}"
-            self.problems.append(f"another run is called {rows.run_id} too; its rows have run_id {name}")
-            rows.run_id = name
-        self.unknown += run.unknown()
-        if run.trainer:
-            self.trainers[rows.run_id] = run.trainer
-        if rows.run_id in self.runs:
-            self.runs[rows.run_id].extend(rows)
-        else:
-            self.runs[rows.run_id] = rows
+    @property
+    def runs(self) -> dict[str, Rows]:
+        """Each run's rows, by the id that it has in the table."""
+        self._settle()
+        return self._runs
+
+    @property
+    def trainers(self) -> dict[str, str]:
+        """Each run's trainer, where it is known."""
+        self._settle()
+        return self._trainers
+
+    @property
+    def unknown(self) -> Counter[str]:
+        """How often each name came that is not in the catalog."""
+        self._settle()
+        return self._unknown
+
+    def _settle(self) -> None:
+        """Give the runs their ids: parts of one that RLDK recorded are one, those of others keep apart."""
+        waiting, self._waiting = self._waiting, []
+        taken = {*self._runs, *(run.run_id for run in waiting)}
+        for run in sorted(waiting, key=_is_of_others):
+            rows = run.finished()
+            rows.run_id = run.due or run.run_id
+            if run.due is None and run.is_raw and run.run_id in self._runs:
+                rows.run_id = free_name(run.run_id, taken)
+                self.problems.append(called_alike(run.run_id, rows.run_id))
+            taken.add(rows.run_id)
+            self._unknown += run.unknown()
+            if run.trainer:
+                self._trainers[rows.run_id] = run.trainer
+            if rows.run_id in self._runs:
+                self._runs[rows.run_id].extend(rows)
+            else:
+                self._runs[rows.run_id] = rows
 
     def table(
         self, *, attempts: Attempts = "latest", join: bool = False, names: Collection[str] | None = None
@@ -110,6 +131,8 @@ class Reading:
             SettingError: `attempts` is neither.
         """
         told = table(self.runs.values(), attempts=attempts, join=join, names=names)
+        if join:
+            self.problems += links(self.runs.values())[1]
         told.attrs |= self._attrs(told.columns)
         for problem in told.attrs["problems"]:
             _logger.warning("%s", problem)
@@ -124,6 +147,21 @@ class Reading:
             "unknown": dict(self.unknown),
             "problems": self.problems + ([said] if said else []),
         }
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or else the one with the least number behind it, from 2 on, that is not taken."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(free for free in chain([name], numbered) if free not in taken)
+
+
+def called_alike(name: str, other: str) -> str:
+    """Say that a run of others has the id of another one."""
+    return f"another run is called {name} too; its rows have run_id {other}"
+
+
+def _is_of_others(run: _Run) -> bool:
+    return run.is_raw
 
 
 def units_of(columns: Iterable[str], trainers: Iterable[str]) -> dict[str, str]:
@@ -145,7 +183,9 @@ class _Run:
     """One run of a source: the rows of RLDK's own events, and those of others' as long as there are none."""
 
     def __init__(self, run_id: str, field_map: Mapping[str, str]) -> None:
+        self.run_id = run_id
         self.is_raw = True
+        self.due: str | None = None
         self._own = Rows(run_id)
         self._theirs = Rows(run_id)
         self._renamer = Renamer(field_map)
@@ -157,6 +197,8 @@ class _Run:
         elif not self._own:
             for renamed in self._renamer.take(event):
                 self._theirs.add(renamed)
+        elif event.kind == "end":  # trackers tell the end of RLDK's own runs, too
+            self._own.add(event)
 
     def finished(self) -> Rows:
         """Give the run's rows, once all its events are added."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from rldk.errors import SourceError
-from rldk.event import as_float
+from rldk.event import as_float, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ class Start(NamedTuple):
 
 
 class Rows:
-    """The metrics events of one run: 8 bytes a number, and 40 an event.
+    """The metrics events of one run: 8 bytes a number, and 48 an event, where logs have the same names.
 
     Attributes:
         run_id: The run.
@@ -121,7 +121,9 @@ class Rows:
         self.segments.add(event.segment)
         self.trainer = str(event.model_info.get("trainer") or self.trainer)
         sha, seed = event.model_info.get("git_sha"), whole(event.rng.get("seed"))
-        return self._number(Facts(event.phase, event.segment, sha if isinstance(sha, str) else None, seed))
+        return self._number(
+            Facts(utf8(event.phase), event.segment, utf8(sha) if isinstance(sha, str) else None, seed)
+        )
 
     def _number(self, facts: Facts) -> int:
         if facts not in self._numbers:
@@ -143,7 +145,7 @@ class Rows:
             block.values.extend(map(as_float, metrics.values()))
 
     def _new_block(self, names: tuple[str, ...]) -> _Block | None:
-        self._known.update(names)
+        self._known.update(map(utf8, names))
         if len(self._known) > MOST_NAMES:
             reason = f"the run {self.run_id[:80]} holds more than {MOST_NAMES:,} different metrics"
             raise SourceError(self.run_id[:80], reason, "check that the keys are names, not values")
@@ -177,6 +179,7 @@ class Rows:
             self._blocks.setdefault(names, _Block.of(len(names))).extend(block, at)
         for name, block in other._cells.items():
             self._cells.setdefault(name, _Block.of(1)).extend(block, at)
+        self.continues = self.continues or other.continues
         self._known |= other._known
         self.starts += [Start(moved[start.segment], start.step) for start in other.starts]
         self.segments.update(moved.values())
@@ -222,7 +225,7 @@ class Rows:
             places = np.frombuffer(block.places, dtype=np.int64)
             matrix = np.frombuffer(block.values, dtype=np.float64).reshape(-1, len(names) or 1)
             for name, column in zip(names, np.ascontiguousarray(matrix.T), strict=False):
-                found.setdefault(name, []).append((places, column))
+                found.setdefault(utf8(name), []).append((places, column))
         return found
 
     def _pieces(self) -> Iterator[tuple[Sequence[str], _Block]]:

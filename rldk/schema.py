@@ -59,7 +59,11 @@ COLUMNS: Final = (
 SEGMENT: Final = Column("segment", "Int64", "", "Which start of the training wrote the row, from 0.")
 """The column behind them where all attempts were asked for."""
 
+ASIDE: Final = "metric/"
+"""What stands before a metric that is called like another column, or as if this stood before it already."""
+
 DTYPES: Final = {column.name: column.dtype for column in COLUMNS}
+RESERVED: Final = frozenset(DTYPES) - frozenset(LEADING_METRICS) | {SEGMENT.name}
 UNITS: Final = {column.name: column.unit for column in (*COLUMNS, SEGMENT) if column.unit}
 
 
@@ -119,7 +123,8 @@ def _as(column: pd.Series[Any], dtype: str) -> pd.Series[Any]:
         is_whole = dtype.lower() == "int64"
         missing = column.isna().to_numpy()
         cells = [0 if is_missing else cell for cell, is_missing in zip(column, missing, strict=True)]
-        values = np.array([_whole(cell) if is_whole else float(cell) for cell in cells], dtype=dtype.lower())
+        read = _whole if is_whole else _number
+        values = np.array([read(cell) for cell in cells], dtype=dtype.lower())
         maker = pd.arrays.IntegerArray if is_whole else pd.arrays.FloatingArray
         column = pd.Series(maker(values, missing), index=column.index)
     if dtype == "int64":
@@ -129,6 +134,18 @@ def _as(column: pd.Series[Any], dtype: str) -> pd.Series[Any]:
     return column.astype(dtype)  # type: ignore[call-overload,no-any-return]  # any dtype
 
 
+def _number(cell: Any) -> float:  # noqa: ANN401  # any cell
+    """Read a number.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is none, also where Python would take its underscores for grouping.
+    """
+    if isinstance(cell, str) and "_" in cell:
+        raise ValueError(f"could not convert string to float: {cell!r}")
+    return float(cell)
+
+
 def _whole(cell: Any) -> int:  # noqa: ANN401  # any cell
     """Read a whole number, exactly: one of 64 bits does not fit into a float.
 
@@ -136,14 +153,15 @@ def _whole(cell: Any) -> int:  # noqa: ANN401  # any cell
         TypeError: It is no number.
         ValueError: It has a fraction, or is none.
     """
+    value = _number(cell)
     try:
         if isinstance(cell, int | str):
             return int(cell)
     except ValueError:
         pass  # 42.0, as pandas writes whole numbers beside holes
-    if not float(cell).is_integer():
+    if not value.is_integer():
         raise ValueError(f"{cell} is no whole number")
-    return int(float(cell))
+    return int(value)
 
 
 def _faults_of_columns(table: pd.DataFrame) -> Iterator[str]:

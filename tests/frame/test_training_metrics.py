@@ -212,3 +212,66 @@ def test_an_evaluation_by_a_later_process_leaves_the_training_as_it_is(log, begu
     events = [begun(0, 0), *(log(step, {"loss": 1.0}) for step in (1, 2)), begun(1, 0, outside_training=True)]
     events += [log(0, {"loss": 2.0}, phase="eval", segment=1)]
     assert training_metrics(events)["loss"].tolist() == [2.0, 1.0, 1.0]
+
+
+def test_a_chain_goes_through_a_run_that_logged_nothing(log, make_event):
+    """It was killed before its first step."""
+
+    def begun(run_id, continues, step):
+        return make_event(kind="run", step=step, model_info={"run_id": run_id, "continues": continues})
+
+    events = [
+        log(1, {"loss": 1.0}, run_id="a"),
+        begun("b", "a", 1),
+        begun("c", "b", 1),
+        log(2, {"loss": 2.0}, run_id="c"),
+    ]
+    assert set(training_metrics(events, join=True)["run_id"]) == {"a"}
+
+
+def test_a_run_whose_beginning_is_elsewhere_keeps_its_id(log, make_event):
+    """And its segments keep their numbers."""
+    events = [
+        make_event(kind="run", step=3, model_info={"run_id": "c", "continues": "gone", "segment": 2}),
+        log(4, {"loss": 1.0}, run_id="c", segment=2),
+    ]
+    table = training_metrics(events, join=True, attempts="all")
+    assert (table["run_id"].tolist(), table["segment"].tolist()) == (["c"], [2])
+
+
+def test_runs_that_resumed_the_same_one_are_left_apart(log, make_event):
+    """Which of them goes on nobody can tell."""
+    events = [
+        log(1, {"loss": 1.0}, run_id="a"),
+        *(make_event(kind="run", step=1, model_info={"run_id": run, "continues": "a"}) for run in "bc"),
+        log(2, {"loss": 2.0}, run_id="b"),
+        log(2, {"loss": 3.0}, run_id="c"),
+    ]
+    table = training_metrics(events, join=True)
+    assert dict(zip(table["run_id"], table["loss"], strict=True)) == {"a": 1.0, "b": 2.0, "c": 3.0}
+
+
+def test_runs_in_a_circle_keep_their_rows(log, make_event):
+    """One of them is taken for the first, and has its own."""
+    events = [
+        make_event(kind="run", model_info={"run_id": "a", "continues": "b"}),
+        make_event(kind="run", model_info={"run_id": "b", "continues": "a"}),
+        log(1, {"loss": 1.0}, run_id="a"),
+        log(2, {"loss": 2.0}, run_id="b"),
+    ]
+    table = training_metrics(events, join=True)
+    assert (set(table["run_id"]), table["loss"].tolist()) == ({"a"}, [1.0, 2.0])
+
+
+def test_metrics_that_are_called_as_if_they_had_moved_aside(log):
+    """Every one of them is kept."""
+    names = {"seed": 1.0, "metric/seed": 2.0, "metric/metric/seed": 3.0, "metric/loss": 4.0, "segment": 5.0}
+    table = training_metrics([log(1, names)])
+    shown = [
+        "metric/seed",
+        "metric/metric/seed",
+        "metric/metric/metric/seed",
+        "metric/loss",
+        "metric/segment",
+    ]
+    assert [table[name][0] for name in shown] == [1.0, 2.0, 3.0, 4.0, 5.0]
