@@ -14,7 +14,7 @@ from rldk.event import Event, as_float
 from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     from rldk.event import Kind
 
@@ -25,7 +25,6 @@ TEXTS: Final = frozenset({name for name, dtype in DTYPES.items() if dtype == "st
 
 _ASIDE: Final = {f"metric/{name}": name for name in FACTS}
 _COUNTS: Final = ("tokens_in", "tokens_out")
-_INDEX: Final = re.compile(r"__index_level_\d+__")  # as which pandas keeps an index in Parquet
 _WHOLE: Final = re.compile(r"-?\d{1,19}", re.ASCII)
 _INT64: Final = range(-(2**63), 2**63)
 _LONGEST_S: Final = 1e11  # a `wall_time` beyond it is damage, and no time of an event
@@ -52,14 +51,15 @@ class Cells:
     Args:
         header: Names of the columns.
         skips: Is told of what is no number.
+        index: Places of the columns that are pandas' index, and tell nothing.
     """
 
-    def __init__(self, header: Sequence[str], skips: Skips) -> None:
+    def __init__(self, header: Sequence[str], skips: Skips, index: Container[int] = ()) -> None:
         self._facts = [(place, name) for place, name in enumerate(header) if name in FACTS]
         self._metrics = [
             (place, _ASIDE.get(name, name))
             for place, name in enumerate(header)
-            if name not in FACTS and not _is_index(place, name)
+            if name not in FACTS and place not in index
         ]
         self._skips = skips
 
@@ -90,10 +90,6 @@ def json_row(place: int, told: dict[str, Any], skips: Skips) -> Row:
         elif cell is not None:
             skips.value(name)
     return Row(place, {name: value for name, value in facts.items() if value is not None}, metrics)
-
-
-def _is_index(place: int, name: str) -> bool:
-    return (place == 0 and not name.strip()) or _INDEX.fullmatch(name) is not None
 
 
 class Runs:

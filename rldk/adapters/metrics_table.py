@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
+import importlib
+import re
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+import msgspec
 
 from rldk.adapters import limits
 from rldk.adapters.flat_jsonl import json_rows, plain_name
@@ -27,6 +32,7 @@ _FILES_JUDGED: Final = 20
 _LINES_JUDGED: Final = 20
 _PHASES: Final = frozenset({"train", "eval"})
 _ENDINGS: Final = tuple(f"_metrics.{form}.zst" for form in ("csv", "jsonl"))
+_INDEX: Final = re.compile(r"__index_level_\d+__")  # as which pandas keeps an index in Parquet
 _REMEDY: Final = "give a table that RLDK wrote, or see rldk.schema.conformed"
 
 
@@ -58,7 +64,8 @@ class MetricsTableAdapter:
         try:
             if not self._path.is_dir():
                 return _form_of(self._path) is not None
-            return any(_form_of(path) is _parquet for path in islice(self._parts(), _FILES_JUDGED))
+            judged = heapq.nsmallest(_FILES_JUDGED, self._listed())
+            return any(_form_of(path) is _parquet for path in judged)
         except MissingDependencyError:
             return True  # which reading it says again
         except (OSError, ValueError):  # a name that is too long, or not a name at all
@@ -68,7 +75,7 @@ class MetricsTableAdapter:
         """Name each file, which may hold several runs.
 
         Raises:
-            SourceError: There is none.
+            SourceError: There is none, or more than 100,000.
         """
         return [str(path) for path in self._found()]
 
@@ -79,7 +86,8 @@ class MetricsTableAdapter:
             repeats: Makes no difference: what the source holds twice is always given twice.
 
         Raises:
-            SourceError: A file cannot be read, or is no such table, or holds more than 100,000 names.
+            SourceError: A file cannot be read, or is no such table, or holds more than 100,000 names;
+                or there are more than 100,000 files.
             MissingDependencyError: pyarrow or zstandard, which such a file needs, is not installed.
         """
         del repeats  # all that is in it is given anyway
@@ -113,8 +121,16 @@ class MetricsTableAdapter:
         return paths
 
     def _parts(self) -> list[Path]:
-        files = islice(self._path.iterdir(), _MOST_FILES)
-        return sorted(p for p in files if p.name.endswith(_SUFFIX) and not p.name.startswith(_HIDDEN))
+        parts = list(islice(self._listed(), _MOST_FILES + 1))
+        if len(parts) > _MOST_FILES:
+            reason = f"more than {_MOST_FILES:,} {_SUFFIX} files are in it"
+            raise SourceError(str(self._path), reason, "spread them over several folders")
+        return sorted(parts)
+
+    def _listed(self) -> Iterator[Path]:
+        """The files of a data set, in any order."""
+        files = self._path.iterdir()
+        return (p for p in files if p.name.endswith(_SUFFIX) and not p.name.startswith(_HIDDEN))
 
     def _read(self, path: Path, runs: Runs) -> Iterator[Event]:
         limits.opened(path).close()
@@ -166,7 +182,8 @@ def _is_ours(row: dict[str, Any]) -> bool:
 def _csv(path: Path, problems: list[str], skips: Skips) -> Iterator[Row]:
     table = csv_table(path, problems, skips, delimiter_of(path, DTYPES))
     _check(path, table.header)
-    cells = Cells(table.header, skips)
+    is_unnamed = not table.header[0].strip()  # as pandas and R write the numbers of rows
+    cells = Cells(table.header, skips, [0] if is_unnamed else [])
     return (cells.row(place, row) for place, row in table.rows)
 
 
@@ -178,8 +195,25 @@ def _parquet(path: Path, problems: list[str], skips: Skips) -> Iterator[Row]:
     # Not by pandas, which takes NaN for missing.
     table = parquet_table(path, _texts, problems)
     _check(path, table.header)
-    cells = Cells(table.header, skips)
+    index = _index_of(path)
+    cells = Cells(table.header, skips, [place for place, name in enumerate(table.header) if name in index])
     return (cells.row(place, row) for place, row in table.rows)
+
+
+def _index_of(path: Path) -> set[str]:
+    """The columns in which pandas has kept an index without a name; a metric may be called like them."""
+    told = importlib.import_module("pyarrow.parquet").read_schema(path).metadata or {}
+    try:
+        columns = msgspec.json.decode(told.get(b"pandas", b"{}"), type=_ToldByPandas).index_columns
+    except (msgspec.DecodeError, ValueError):  # somebody's own words under pandas' key
+        return set()
+    return {name for name in columns if isinstance(name, str) and _INDEX.fullmatch(name)}
+
+
+class _ToldByPandas(msgspec.Struct):
+    """What pandas has written beside a table: names, and descriptions of what is no column."""
+
+    index_columns: list[Any] = []
 
 
 def _texts(header: list[str]) -> set[int]:

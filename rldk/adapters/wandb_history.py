@@ -49,7 +49,7 @@ class WandbHistoryAdapter:
     def can_handle(self) -> bool:
         """Whether it is a file that is called as W&B calls these, and is Parquet, or a folder with some."""
         try:
-            return any(is_parquet(path) for paths in self._groups().values() for path in paths)
+            return any(is_parquet(path) for _, _, path in islice(self._exports(), _MOST_FILES))
         except (OSError, ValueError):  # a name that is too long, or not a name at all
             return False
 
@@ -57,7 +57,7 @@ class WandbHistoryAdapter:
         """Name each run: its file, or for several files their name with `*` in place of the number.
 
         Raises:
-            SourceError: There is none.
+            SourceError: There is none, or more than 100,000 files.
         """
         return [self._named(run, paths) for run, paths in self._found().items()]
 
@@ -68,7 +68,7 @@ class WandbHistoryAdapter:
             repeats: Makes no difference: a history holds nothing twice.
 
         Raises:
-            SourceError: A file cannot be read, or there is no row with a number.
+            SourceError: A file cannot be read, or there is no row with a number, or more than 100,000 files.
             MissingDependencyError: pyarrow is not installed.
         """
         del repeats
@@ -110,18 +110,26 @@ class WandbHistoryAdapter:
 
     def _groups(self) -> dict[str, list[Path]]:
         """The files of each run, in order, by what the names of a run's files begin with."""
+        groups: dict[str, dict[int, Path]] = {}
+        for count, (run, part, path) in enumerate(self._exports()):
+            if count == _MOST_FILES:
+                reason = f"more than {_MOST_FILES:,} history exports of W&B are there"
+                raise SourceError(str(self._source), reason, "spread them over several folders")
+            groups.setdefault(run, {})[part] = path
+        return {run: [parts[number] for number in sorted(parts)] for run, parts in sorted(groups.items())}
+
+    def _exports(self) -> Iterator[tuple[str, int, Path]]:
+        """The files that are asked for, in any order: what its name begins with, its number, its path."""
         asked = _FILE.fullmatch(self._source.name)
         if asked is not None and asked["part"] != "*":
-            return {asked["run"]: [self._source]} if self._source.is_file() else {}
+            if self._source.is_file():
+                yield asked["run"], int(asked["part"]), self._source
+            return
         folder = self._source if asked is None else self._source.parent
-        if not folder.is_dir():
-            return {}
-        groups: dict[str, dict[int, Path]] = {}
-        for path in islice(folder.iterdir(), _MOST_FILES):
+        for path in folder.iterdir() if folder.is_dir() else ():
             found = _FILE.fullmatch(path.name)
             if found is not None and found["part"] != "*" and (asked is None or found["run"] == asked["run"]):
-                groups.setdefault(found["run"], {})[int(found["part"])] = path
-        return {run: [parts[number] for number in sorted(parts)] for run, parts in sorted(groups.items())}
+                yield found["run"], int(found["part"]), path
 
     def _named(self, run: str, paths: list[Path]) -> str:
         return str(paths[0] if len(paths) == 1 else paths[0].with_name(f"{run}_*.runhistory.parquet"))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _LAST_ROWS = 10
 _NAMES_SHOWN = 20
+_LETTERS_SHOWN = 50
 _SHOWN = ("run_id", "step", "phase", "reward_mean", "kl_mean", "entropy_mean", "grad_norm", "loss")
 _TALKERS = ("rldk.reading", "rldk.distributed")
 
@@ -106,10 +107,12 @@ def _read(sources: list[str], asked: dict[str, Any]) -> pd.DataFrame:
 
 @contextmanager
 def _watched() -> Iterator[Callable[[str, int, int], None]]:
+    from rldk.redact import redact_text
+
     with progress_bar() as bar:
         task = bar.add_task("reading", total=None)
         yield lambda run, number, total: bar.update(
-            task, description=escape(run[-50:]), completed=number, total=total
+            task, description=escape(redact_text(run)[-_LETTERS_SHOWN:]), completed=number, total=total
         )
 
 
@@ -129,6 +132,8 @@ def _unsaid() -> Iterator[None]:
 def _form(given: Format | None, out: str | None) -> Form | None:
     if given is Format.parquet and out is None:
         raise SettingError("--format", "parquet", "an --out file with it")
+    if given is Format.table and out is not None:
+        raise SettingError("--format", "table", "csv, parquet or jsonl: a table is only shown, without --out")
     return None if given in {None, Format.table} else cast("Form", str(given))
 
 
@@ -254,11 +259,15 @@ def _show(table: pd.DataFrame) -> None:
     look = Table(title="Runs", title_justify="left")
     for heading in ("run", "trainer", "rows", "steps", "first step with a value that is not finite"):
         look.add_column(heading)
-    for run_id, rows in table.groupby("run_id", sort=False):
+    runs = table["run_id"].unique()
+    shown_runs = table[table["run_id"].isin(runs[:_NAMES_SHOWN])]
+    for run_id, rows in shown_runs.groupby("run_id", sort=False):
         steps = f"{rows['step'].min()} to {rows['step'].max()}"
         trainer = attrs["trainers"].get(run_id, "unknown")
         look.add_row(escape(str(run_id)), trainer, str(len(rows)), steps, _first_bad(rows))
     console.print(look)
+    if len(runs) > _NAMES_SHOWN:
+        console.print(f"and {len(runs) - _NAMES_SHOWN:,} more", markup=False)
     _show_columns(table)
     shown = [name for name in _SHOWN if table[name].notna().any()]
     last = Table(title="The last rows", title_justify="left")

@@ -1,7 +1,10 @@
 """The round-trip law: a run that was sent to a tracker is read back as what its journal holds.
 
 Up to the declared losses, that is: each number is taken as `Sink.kept` says that the tracker keeps it,
-and what holds no number (such as notes) is passed over.
+and what holds no number (such as notes) is passed over. Of the events that begin a run's segments their
+step and time must be kept, and of the run its `trainer` and the run that it `continues`: the last that any
+segment has said of them, for a tracker keeps one of each. `seq` is not part of the law: a tracker may keep
+no such number (MLflow does not), and its adapter counts anew.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[tuple[Kind, ...]] = ("metrics", "resource", "checkpoint", "alert", "end")
 
+_FACTS: Final = ("trainer", "continues")
 _KEY: Final = ("run_id", "step", "phase", "segment")
 _ABSENT: Final = "nothing"
 
@@ -88,7 +92,7 @@ def check_round_trip(
 def check_read_back(
     events: Iterable[Event], source: str, sink: type[Sink], adapter: type[Adapter]
 ) -> list[Event]:
-    """Compare what an adapter reads with what was sent: tables of every kind, starts, points, order.
+    """Compare what an adapter reads with what was sent: tables of every kind, starts, facts, points, order.
 
     Args:
         events: What was sent, as the journal holds it.
@@ -109,6 +113,7 @@ def check_read_back(
         return read
     _check_order(read)
     _check_starts(sent, read)
+    _check_facts(sent, read)
     kept, own = expected_events(sent, sink), _own(read)
     for kind in [kind for kind in KINDS if any(event.kind == kind for event in (*kept, *own))]:
         attempts: _Attempts
@@ -258,6 +263,22 @@ def _check_starts(sent: Iterable[Event], read: Iterable[Event]) -> None:
 def _starts(events: Iterable[Event]) -> list[tuple[int, int | None, float]]:
     runs = [event for event in events if event.kind == "run"]
     return [(e.segment, None if e.model_info.get("outside_training") else e.step, e.time) for e in runs]
+
+
+def _check_facts(sent: Iterable[Event], read: Sequence[Event]) -> None:
+    """Compare what is told of the run as a whole; what others have logged need not tell it."""
+    if all(event.is_raw for event in read if event.kind == "run"):
+        return
+    here, there = _facts(sent), _facts(read)
+    for name in _FACTS:
+        if here.get(name) != there.get(name):
+            one, other = (repr(facts[name]) if name in facts else _ABSENT for facts in (here, there))
+            raise LawBrokenError(f"{name} of the run: sent {one}, read back {other}")
+
+
+def _facts(events: Iterable[Event]) -> dict[str, object]:
+    runs = [event.model_info for event in events if event.kind == "run"]
+    return {name: told[name] for told in runs for name in _FACTS if told.get(name) is not None}
 
 
 def _check_order(read: Sequence[Event]) -> None:

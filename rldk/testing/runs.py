@@ -70,6 +70,10 @@ HOSTILE_NAMES: Final = (
 )
 """Names that look like RLDK's sections, like columns, like escapes, or differ from another in little."""
 
+TRAINERS: Final = ("GRPO", "PPO", "DPO", "SFT", "MyTrainer[ü]", "None")
+
+OTHER_RUNS: Final = ("another-run", "grpo 2026/π", "0", "x" * 200)
+
 HOSTILE_NUMBERS: Final = (
     float("nan"),
     float("inf"),
@@ -146,7 +150,8 @@ def runs(draw: DrawFn, run_id: str = "generated-run", most_events: int = 8) -> l
     """A whole run as its journal holds it.
 
     It has up to three segments, which may repeat steps of earlier ones or be an evaluation alone, with
-    events of every kind and phase. Each segment has a seed and a commit of its own, or none.
+    events of every kind and phase. Each segment has a seed and a commit of its own, or none. The run has
+    one trainer, and its first segment may say which other run it continues.
 
     Args:
         draw: Given by hypothesis.
@@ -155,7 +160,9 @@ def runs(draw: DrawFn, run_id: str = "generated-run", most_events: int = 8) -> l
     """
     pool = draw(st.lists(names(), min_size=1, max_size=12, unique=True))
     starts = draw(st.lists(_starts(pool, most_events), min_size=1, max_size=3))
-    return _Written(run_id).all(starts)
+    trainer = draw(st.sampled_from(TRAINERS))
+    continues = draw(st.none() | st.sampled_from(OTHER_RUNS))
+    return _Written(run_id, trainer, continues).all(starts)
 
 
 @st.composite
@@ -238,8 +245,10 @@ def _entries(pool: list[str]) -> SearchStrategy[_Entry]:
 class _Written:
     """A run that is being written: the events so far."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, trainer: str = "GRPO", continues: str | None = None) -> None:
         self._run_id = run_id
+        self._trainer = trainer
+        self._continues = continues
         self._told: dict[str, Any] = {}
         self._rng: dict[str, Any] = {}
         self._events: list[Event] = []
@@ -259,7 +268,11 @@ class _Written:
         self._step = max(self._step - start.rewind, 0)
         self._told = {"run_id": self._run_id} | ({"git_sha": start.git_sha} if start.git_sha else {})
         self._rng = {} if start.seed is None else {"seed": start.seed}
-        facts: dict[str, Any] = {"trainer": "GRPO"} if start.is_training else {"outside_training": True}
+        facts: dict[str, Any] = (
+            {"trainer": self._trainer} if start.is_training else {"outside_training": True}
+        )
+        if self._continues is not None and segment == 0:
+            facts["continues"] = self._continues
         self._add(_Entry("run", "train", 0, 1000 if segment else 0, {}, {}, []), segment, **facts)
 
     def _add(self, entry: _Entry, segment: int, **facts: object) -> None:

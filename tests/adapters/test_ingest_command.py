@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from rldk.cli import app
+from rldk.cli import ingest as command
 from rldk.journal import Journal
 
 
@@ -80,6 +83,12 @@ def test_a_field_map_is_given_outright_or_in_a_file(tmp_path, given):
         (("nowhere",), 3, "no adapter recognises it"),
         (("{path}", "-o", "t.xyz"), 2, "a name ending in"),
         (("{path}", "--format", "parquet"), 2, "an --out file"),
+        (
+            ("{path}", "--format", "table", "-o", "t.csv"),
+            2,
+            "--format='table' cannot be used; give csv",
+        ),
+        (("{path}", "--format", "table", "-o", "folder/"), 2, "--format='table' cannot be used"),
         (("{path}", "--field-map", "nothing"), 2, "RAW=CANONICAL"),
         (("{path}", "--attempts", "some"), 2, "latest or all"),
         (("{path}", "-o", "/nowhere/t.csv"), 2, "a file that can be written"),
@@ -89,3 +98,33 @@ def test_what_cannot_be_done_is_said_in_a_line(path, words, code, said):
     """With what to give instead."""
     done = rldk(*(word.format(path=path) for word in words))
     assert (done.exit_code, said in done.output) == (code, True), done.output
+
+
+def test_the_progress_bar_shows_no_secret(monkeypatch):
+    """Not even the end of one that is cut off at the front."""
+    shown = []
+
+    @contextmanager
+    def bar():
+        yield SimpleNamespace(
+            add_task=lambda *_, **__: 0, update=lambda _, description, **__: shown.append(description)
+        )
+
+    monkeypatch.setattr(command, "progress_bar", bar)
+    with command._watched() as watch:
+        watch(f"mlflow+postgresql://me:{'hunter2' * 9}@db/runs#{'r' * 20}", 1, 1)
+    assert "hunter2" not in shown[0]
+    assert shown[0].endswith("@db/runs#" + "r" * 20)
+
+
+def test_a_first_look_is_short_for_many_runs_with_long_ids(tmp_path, make_event):
+    """It shows the first 20 of them, and counts the others."""
+    path = tmp_path / "many_events.jsonl"
+    with Journal(path) as journal:
+        for seq in range(1000):
+            info = {"run_id": f"run-{seq:04} [b]{'x' * 3000}", "phase": "train", "segment": 0}
+            journal.append(make_event(seq=seq, time=100.0 + seq, metrics={"loss": 0.5}, model_info=info))
+    done = rldk(path)
+    assert done.exit_code == 0, done.output
+    assert "\nand 980 more\n" in done.output
+    assert len(done.output) < 20_000

@@ -179,6 +179,39 @@ def test_pandas_may_have_saved_it(tmp_path, suffix):
     assert told(ingest_runs(path)) == told(table)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_metric_may_be_called_like_an_index_of_pandas(tmp_path, form):
+    """Only what pandas itself says in the file is its index."""
+    metrics = {"__index_level_0__": 0.5, "__index_level_1__": math.nan, " ": 1.0}
+    journal, path = write([row(metrics=metrics)], tmp_path, form)
+    assert told(ingest_runs(path)) == told(ingest_runs(journal))
+
+
+def test_an_index_of_pandas_may_lie_beside_such_a_metric(tmp_path):
+    """Each is what it is; words of others under pandas' key say nothing."""
+    journal, _ = write([row(metrics={"__index_level_1__": 0.5}), row(step=2)], tmp_path, "csv")
+    table = ingest_runs(journal).set_axis([7, 9])
+    table.to_parquet(tmp_path / "pandas.parquet")
+    assert "__index_level_0__" in pq.read_schema(tmp_path / "pandas.parquet").names
+    assert told(ingest_runs(tmp_path / "pandas.parquet")) == told(table)
+    for words in (b"{", b'{"index_columns": 5}', b'{"index_columns": [{}, 5]}', b"\xff"):
+        odd = pq.read_table(tmp_path / "pandas.parquet").replace_schema_metadata({b"pandas": words})
+        pq.write_table(odd, tmp_path / "odd.parquet")
+        assert ingest_runs(tmp_path / "odd.parquet")["__index_level_0__"].tolist() == [7.0, 9.0]
+
+
+def test_a_folder_of_too_many_parts_is_refused(parts, monkeypatch):
+    """None of them is left out in silence; what is no part of the table does not count."""
+    for number in range(3):
+        (parts / f"README-{number}").write_text("x")
+    monkeypatch.setattr("rldk.adapters.metrics_table._MOST_FILES", 2)
+    assert set(ingest_runs(parts)["run_id"]) == {"a", "b"}
+    monkeypatch.setattr("rldk.adapters.metrics_table._MOST_FILES", 1)
+    assert MetricsTableAdapter(str(parts)).can_handle()
+    with pytest.raises(SourceError, match=r"more than 1 \.parquet files are in it"):
+        MetricsTableAdapter(str(parts)).runs()
+
+
 def test_nobody_knows_the_time(tmp_path):
     """As in a table that was put together by hand: it comes back as NaN."""
     table = conformed(pd.DataFrame({"step": [1, 2], "phase": "train", "run_id": "r", "loss": [0.5, 1.0]}))

@@ -165,3 +165,15 @@ def test_an_export_that_is_damaged_is_an_error(tmp_path):
         assert not WandbHistoryAdapter(str(source)).can_handle()
         with pytest.raises(SourceError, match="no history export"):
             WandbHistoryAdapter(str(source)).runs()
+
+
+def test_a_folder_of_too_many_exports_is_refused(exports, monkeypatch):
+    """None of them is left out in silence; other files do not count."""
+    for number in range(3):
+        (exports / f"notes-{number}").write_text("x")
+    monkeypatch.setattr("rldk.adapters.wandb_history._MOST_FILES", 4)
+    assert len(WandbHistoryAdapter(str(exports)).files(exports)) == 4
+    monkeypatch.setattr("rldk.adapters.wandb_history._MOST_FILES", 3)
+    assert WandbHistoryAdapter(str(exports)).can_handle()
+    with pytest.raises(SourceError, match="more than 3 history exports"):
+        WandbHistoryAdapter(str(exports)).runs()

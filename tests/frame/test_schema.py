@@ -144,6 +144,9 @@ def test_columns_are_added(table):
         ({"tokens_in": pd.Series([0.5, 1.0], dtype=object)}, "column tokens_in cannot be Int64"),
         ({"tokens_in": [0.5, 1.0]}, "column tokens_in cannot be Int64"),
         ({"tokens_in": [2**70, 1]}, "column tokens_in cannot be Int64"),
+        ({"loss": ["1_0", "1"]}, "column loss cannot be Float64: .*'1_0'"),
+        ({"step": ["1_0", "1"]}, "column step cannot be int64: .*'1_0'"),
+        ({"tokens_in": ["1_0.0", "1"]}, "column tokens_in cannot be Int64: .*'1_0.0'"),
         ({"segment": ["x", "1"]}, "column segment cannot be Int64"),
     ],
 )

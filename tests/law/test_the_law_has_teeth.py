@@ -12,7 +12,7 @@ from rldk.errors import SourceError
 from rldk.testing import runs
 from rldk.testing.conformance import BridgeConformance, renamed
 from rldk.testing.courier import Course, UndeliveredError
-from rldk.testing.law import LawBrokenError, check_round_trip
+from rldk.testing.law import LawBrokenError, check_read_back, check_round_trip
 from tests.law._toy import Point, ToyAdapter, ToySink
 
 
@@ -88,6 +88,33 @@ class _TurnsTimeBack(ToyAdapter):
         yield from [first, *reversed(rest)]
 
 
+class _ForgetsTheTrainer(ToyAdapter):
+    forgets = "trainer"
+
+    def events(self, *, repeats=False):
+        for event in super().events(repeats=repeats):
+            kept = {name: value for name, value in event.model_info.items() if name != self.forgets}
+            yield msgspec.structs.replace(event, model_info=kept)
+
+
+class _ForgetsWhatIsContinued(_ForgetsTheTrainer):
+    forgets = "continues"
+
+
+class _TakesEveryTrainerForGRPO(ToyAdapter):
+    def events(self, *, repeats=False):
+        for event in super().events(repeats=repeats):
+            told = {"trainer": "GRPO"} if "trainer" in event.model_info else {}
+            yield msgspec.structs.replace(event, model_info=event.model_info | told)
+
+
+class _SaysThatItContinuesItself(ToyAdapter):
+    def events(self, *, repeats=False):
+        for event in super().events(repeats=repeats):
+            told = {"continues": event.run_id} if event.kind == "run" else {}
+            yield msgspec.structs.replace(event, model_info=told | event.model_info)
+
+
 class _ReadsNothing(ToyAdapter):
     def events(self, *, repeats=False):
         return iter(())
@@ -123,6 +150,8 @@ def test_a_sink_that_does_wrong_is_caught(tmp_path, sink, said):
     [
         (_ForgetsSupersededAttempts, r"attempts='all': row 2 .*step=2.*segment=0.* is not read back"),
         (_ForgetsRestarts, r"starts of the training .*sent .*\(1, 1, .*read back .*\(0, 1, "),
+        (_ForgetsTheTrainer, r"trainer of the run: sent 'GRPO', read back nothing"),
+        (_SaysThatItContinuesItself, r"continues of the run: sent nothing, read back 'law-"),
         (_TurnsTimeBack, r"times do not grow"),
         (_ReadsNothing, r"nothing is read back"),
     ],
@@ -131,6 +160,20 @@ def test_an_adapter_that_does_wrong_is_caught(tmp_path, adapter, said):
     """The same, for the way back."""
     with pytest.raises(LawBrokenError, match=said):
         check_round_trip(renamed(runs.short_run()), ToySink, adapter, tmp_path)
+
+
+def test_what_a_later_segment_says_of_the_run_is_the_last_word(tmp_path):
+    """A tracker keeps one trainer, and one run that is continued; what says nothing takes nothing back."""
+    said = iter([{"trainer": "PPO", "continues": "another-run"}, {"trainer": "DPO"}])
+    events = [
+        msgspec.structs.replace(e, model_info=e.model_info | next(said)) if e.kind == "run" else e
+        for e in renamed(runs.short_run())
+    ]
+    home = check_round_trip(events, ToySink, ToyAdapter, tmp_path)
+    read = [event.model_info for event in ToyAdapter(home.source).events() if event.kind == "run"]
+    assert {(info["trainer"], info["continues"]) for info in read} == {("DPO", "another-run")}
+    with pytest.raises(LawBrokenError, match="continues of the run: sent 'another-run', read back nothing"):
+        check_read_back(events, home.source, ToySink, _ForgetsWhatIsContinued)
 
 
 def test_an_adapter_that_finds_no_run_is_caught(tmp_path):
@@ -235,6 +278,10 @@ def suite_of(sink, adapter):
         (_MergesEvalIntoTrain, ToyAdapter, "test_any_run_comes_back"),
         (_IsAMillisecondLate, ToyAdapter, "test_any_run_comes_back"),
         (ToySink, _ForgetsSupersededAttempts, "test_any_run_comes_back"),
+        (ToySink, _ForgetsTheTrainer, "test_any_run_comes_back"),
+        (ToySink, _ForgetsWhatIsContinued, "test_any_run_comes_back"),
+        (ToySink, _TakesEveryTrainerForGRPO, "test_any_run_comes_back"),
+        (ToySink, _SaysThatItContinuesItself, "test_any_run_comes_back"),
         (_FoldsCase, ToyAdapter, "test_any_name_and_number_comes_back"),
         (_CutsNames, ToyAdapter, "test_any_name_and_number_comes_back"),
         (_LosesSignOfZero, ToyAdapter, "test_any_name_and_number_comes_back"),
