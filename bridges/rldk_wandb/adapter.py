@@ -38,6 +38,7 @@ class _Reader(Protocol):
     def theirs(self) -> Iterator[dict[str, Any]]: ...
     def summary(self) -> dict[str, Any]: ...
     def problems(self) -> list[str]: ...
+    def recounted(self) -> str: ...
 
 
 class WandbAdapter:
@@ -104,6 +105,17 @@ class WandbAdapter:
         self.problems += missing
         return fetched
 
+    def inputs(self) -> list[Path]:
+        """Name every file on this disk that `events` reads, which change when the run does.
+
+        Returns:
+            The `.wandb` files of all fragments of the run; none for a run on a server.
+
+        Raises:
+            SourceError: There is no `.wandb` file, or those of several runs.
+        """
+        return [] if self._is_served() else list(self._only())
+
     def _reader(self) -> _Reader:
         if not self._is_served():
             return DiskRun(self._only())
@@ -117,6 +129,11 @@ class WandbAdapter:
     def _served(self) -> Address:
         if self._address is None:
             raise SourceError(self._source, "it names no run", "give wandb://<entity>/<project>/<id>")
+        if self._address.is_foreign:
+            origin = self._address.origin
+            reason = f"{origin} is not the server that wandb is configured for, and is not given its API key"
+            remedy = f"set WANDB_BASE_URL={origin} to read from this server"
+            raise SourceError(str(self._address), reason, remedy)
         return self._address
 
     def _only(self) -> list[Path]:
@@ -237,6 +254,8 @@ class _Reading:
 
     def _skipped(self) -> list[str]:
         told = [f"{count} {what}" for what, count in (+self._odd).items()]
+        if self._theirs.is_counted and (recounted := self._reader.recounted()):
+            told.append(recounted)
         keys = self._theirs.skipped
         if keys:
             some = ", ".join(f"{key} ({count})" for key, count in keys.most_common(_KEYS_SHOWN))

@@ -2,17 +2,24 @@
 
 Either `wandb://ENTITY/PROJECT/ID`, on the server that wandb is configured for, or the address of a page as
 the browser shows it, `https://HOST/ENTITY/PROJECT/runs/ID`; without what follows the project, all its runs.
+Whoever is asked gets the user's API key, so that only the server is asked for which wandb is configured.
 """
 
 from __future__ import annotations
 
+import configparser
 import os
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 SCHEME: Final = "wandb://"
 
-_CLOUD: Final = frozenset({"wandb.ai", "www.wandb.ai", "app.wandb.ai", "api.wandb.ai"})
+_CLOUD: Final = "wandb.ai"
+# wandb 0.31's default server is https://api.forge.coreweave.com, whose pages are below /wandb (its urls.py).
+_FORGE: Final = frozenset({"forge.coreweave.com", "api.forge.coreweave.com"})
+_FORGE_PATH: Final = "wandb"
+_DEFAULT_PORTS: Final = frozenset({80, 443})
 _RUNS: Final = "runs"
 _TABS: Final = frozenset({"overview", "workspace", "table", "charts", _RUNS})
 _NO_ENTITY: Final = frozenset({"mlflow", "api", "ajax-api", "experiments"})
@@ -46,13 +53,9 @@ class Address(NamedTuple):
         return self._replace(run_id=run_id)
 
     @property
-    def base_url(self) -> str | None:
-        """Whom to ask for it; None for the server that wandb is configured for."""
-        page, configured = urlsplit(self.origin), urlsplit(os.environ.get("WANDB_BASE_URL", ""))
-        if not self.origin or page.hostname in _CLOUD:
-            return None
-        is_same = configured.netloc.rpartition("@")[2] in {page.netloc, f"api.{page.netloc}"}
-        return None if is_same else self.origin
+    def is_foreign(self) -> bool:
+        """Whether it is on a server for which wandb is not configured, which must not get the user's key."""
+        return bool(self.origin) and not _is_wandbs(urlsplit(self.origin))
 
 
 def parsed(source: str) -> Address | None:
@@ -72,14 +75,49 @@ def _parts(path: str) -> list[str]:
 
 
 def _of_page(page: SplitResult, parts: list[str]) -> Address | None:
-    if not page.hostname or page.fragment.startswith("/") or len(parts) < 2 or not all(parts):  # noqa: PLR2004  # entity, project
+    if not page.hostname or page.fragment.startswith("/"):
         return None  # behind # is where MLflow's pages have their names
-    entity, project, *rest = parts
     port = f":{page.port}" if page.port else ""
     host = f"[{page.hostname}]" if ":" in page.hostname else page.hostname
     origin = f"{page.scheme}://{host}{port}"
+    if page.hostname in _FORGE and parts[0] == _FORGE_PATH:
+        origin, parts = f"{origin}/{_FORGE_PATH}", parts[1:]
+    if len(parts) < 2 or not all(parts):  # noqa: PLR2004  # entity, project
+        return None
+    entity, project, *rest = parts
     if rest[:1] == [_RUNS] and rest[1:] and rest[1] not in _TABS:
         return Address(entity, project, rest[1], origin)
-    is_file = "." in project and "wandb" not in page.hostname
-    is_project = set(rest) <= _TABS and entity not in _NO_ENTITY and not is_file
+    # Any page on the web may have two names: without a run in it, only a page of W&B's is a project.
+    is_project = set(rest) <= _TABS and entity not in _NO_ENTITY and _is_wandbs(page)
     return Address(entity, project, "", origin) if is_project else None
+
+
+def _is_wandbs(page: SplitResult) -> bool:
+    """Whether a page is on W&B's cloud, or on the server for which wandb is configured."""
+    host = page.hostname or ""
+    if host in _FORGE or host == _CLOUD or host.endswith(f".{_CLOUD}"):
+        return True
+    try:
+        return _place(page) == _place(urlsplit(_configured()))
+    except ValueError:
+        return False
+
+
+def _place(page: SplitResult) -> tuple[str, int | None]:
+    """Host and port; the pages of a server api.X are on X or app.X."""
+    host = (page.hostname or "").removeprefix("api.").removeprefix("app.")
+    return host, None if page.port in _DEFAULT_PORTS else page.port
+
+
+def _configured() -> str:
+    """The server for which wandb is configured: by the environment, here, or by `wandb login --host`."""
+    if url := os.environ.get("WANDB_BASE_URL"):
+        return url
+    here = Path(os.environ.get("WANDB_DIR") or ".", "wandb", "settings")
+    everywhere = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb", "settings")
+    said = configparser.ConfigParser(interpolation=None)
+    try:
+        said.read([everywhere.expanduser(), here.expanduser()])
+    except (configparser.Error, ValueError, RuntimeError):  # wandb reads no such file either; or no home
+        return ""
+    return said.get("default", "base_url", fallback="")

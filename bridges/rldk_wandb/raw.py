@@ -14,7 +14,7 @@ from rldk.event import Event
 from rldk_wandb.names import TIME, is_whole, milliseconds, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from rldk.bridge import RunFacts
     from rldk.event import Kind
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 STEP_OF_WANDB: Final = "_step"
 RESERVED: Final = frozenset({STEP_OF_WANDB, "_runtime", TIME, "_wandb"})
+_STEPS: Final = ("step", "global_step", "train/global_step", "trainer/global_step", "iteration", "iter")
+"""Under which names others log the training step: the first that a row has is the step of what has no axis.
+
+The same as in `rldk.adapters.raw`, which a bridge does not know."""
 _INT64: Final = range(-(2**63), 2**63)
 _NUMBERS: Final = frozenset({int, float})
 _PLANS: Final = 1000
@@ -41,11 +45,13 @@ class RawRows:
     Attributes:
         skipped: How often each name had a value that is no number.
         last: The last number of each name.
+        is_counted: Whether there were any over W&B's own count of rows, for want of another step.
     """
 
     def __init__(self, run: Run, facts: RunFacts) -> None:
         self.skipped: Counter[str] = Counter()
         self.last: dict[str, float] = {}
+        self.is_counted = False
         self._facts = facts
         self._exact = {axis.name: axis.step_metric for axis in run.axes if not axis.is_glob}
         self._globs = [axis for axis in run.axes if axis.is_glob]
@@ -91,11 +97,12 @@ class RawRows:
         return self._plans[names]
 
     def _new_plan(self, names: list[str]) -> list[_Group]:
-        axes = {name: axis for name in names if (axis := self._axis(name)) in names and axis != name}
+        axes = self._axes_of(names, names)
         groups: defaultdict[str, list[str]] = defaultdict(list)
         for name in names:
             if name not in axes.values():
                 groups[axes.get(name, STEP_OF_WANDB)].append(name)
+        self.is_counted |= STEP_OF_WANDB in groups
         return [_Group(axis, some, _taking(some)) for axis, some in groups.items()]
 
     def _numbers(self, row: Mapping[str, Any]) -> dict[str, float]:
@@ -110,7 +117,8 @@ class RawRows:
         self, row: Mapping[str, Any], numbers: Mapping[str, float]
     ) -> list[tuple[int, dict[str, float]]]:
         whole = {name: int(value) for name, value in numbers.items() if _is_step(value)}
-        axes = {name: axis for name in numbers if (axis := self._axis(name)) in whole and axis != name}
+        axes = self._axes_of(numbers, whole)
+        self.is_counted |= any(name not in axes and name not in axes.values() for name in numbers)
         count = row.get(STEP_OF_WANDB)
         counted = int(count) if is_whole(count) and count is not None else 0
         groups: defaultdict[int, dict[str, float]] = defaultdict(dict)
@@ -118,6 +126,17 @@ class RawRows:
             if name not in axes.values():
                 groups[whole[axes[name]] if name in axes else counted][name] = value
         return sorted(groups.items())
+
+    def _axes_of(self, names: Iterable[str], steps: Collection[str]) -> dict[str, str]:
+        """Over which step each name is shown that is not over W&B's own count.
+
+        Args:
+            names: The names of a row.
+            steps: Those whose value can be a step.
+        """
+        usual = next((name for name in _STEPS if name in steps), "")
+        found = {name: self._axis(name) or usual for name in names}
+        return {name: axis for name, axis in found.items() if axis in steps and axis != name}
 
     def _axis(self, name: str) -> str:
         """Over which metric a name is shown: W&B asks for exact names first, then for beginnings."""

@@ -42,7 +42,7 @@ def runs_of(project: Address) -> list[Address]:
     """
 
     def asked() -> list[Address]:
-        api = _api(project.base_url)
+        api = _api(None)
         path = f"{project.entity}/{project.project}"
         found = api.runs(path, order="+created_at", per_page=_RUNS_PAGE, lazy=True)
         return [project.of(str(run.id)) for run in found]
@@ -88,7 +88,7 @@ class ServedRun:
     def __init__(self, address: Address) -> None:
         self._address = address
         names = address.entity, address.project, address.run_id
-        self._asked = _guarded(address, lambda: ask(*names, base_url=address.base_url))
+        self._asked = _guarded(address, lambda: ask(*names))
         self._rows: list[dict[str, Any]] | None = None
 
     def run(self) -> Run:
@@ -123,6 +123,10 @@ class ServedRun:
         """What the server does not tell; a sentence each."""
         is_open = self.run().exit_code is None
         return [f"{self._address}: the run is still going; its last rows may be missing"] if is_open else []
+
+    def recounted(self) -> str:
+        """Whether rows are counted otherwise than W&B does: never, for a server counts on by itself."""
+        return ""
 
     def _history(self) -> list[dict[str, Any]]:
         if self._rows is None:

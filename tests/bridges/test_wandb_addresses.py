@@ -60,6 +60,7 @@ def test_pages_of_projects(tail):
         "https://host/ml/experiments/1/runs/0123456789abcdef",
         "https://host/mlflow/experiments",
         "https://host/data/runs.csv",
+        "https://github.com/huggingface/trl",
         "https://host",
         "https://host:port/a/b/runs/c",
         "https://[host/a/b/runs/c",
@@ -74,28 +75,69 @@ def test_addresses_of_others(source):
 
 
 @pytest.mark.parametrize(
-    ("page", "configured", "asked"),
+    ("page", "configured", "is_foreign"),
     [
-        ("https://wandb.ai", None, None),
-        ("https://wandb.my.org", None, "https://wandb.my.org"),
-        ("https://wandb.my.org", "https://wandb.my.org/api/", None),
-        ("https://my.org", "https://api.my.org", None),
-        ("https://wandb.my.org", "https://elsewhere", "https://wandb.my.org"),
+        ("https://wandb.ai", None, False),
+        ("https://forge.coreweave.com/wandb", None, False),
+        ("https://my-team.wandb.ai", "https://wandb.my.org", False),
+        ("https://wandb.my.org", None, True),
+        ("https://wandb.my.org", "https://wandb.my.org/api/", False),
+        ("https://wandb.my.org:443", "https://wandb.my.org", False),
+        ("https://my.org", "https://api.my.org", False),
+        ("https://app.my.org", "https://api.my.org", False),
+        ("https://wandb.my.org", "https://elsewhere", True),
+        ("https://wandb.my.org", "https://host:port", True),
+        ("http://localhost:8081", "http://localhost:8080", True),
+        ("https://wandb.ai.my.org", None, True),
+        ("https://notwandb.ai", None, True),
+        ("https://wandb.ai@my.org", None, True),
     ],
 )
-def test_whom_to_ask(monkeypatch, page, configured, asked):
-    """The page's own host is asked, unless wandb is configured for it already."""
+def test_whose_page_it_is(monkeypatch, tmp_path, page, configured, is_foreign):
+    """W&B's cloud and the server that wandb is configured for are trusted; of others no page is a project."""
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     monkeypatch.delenv("WANDB_BASE_URL", raising=False)
     if configured:
         monkeypatch.setenv("WANDB_BASE_URL", configured)
-    assert parsed(f"{page}/team/garden/runs/tulip").base_url == asked
+    run = parsed(f"{page}/team/garden/runs/tulip")
+    assert (run.is_foreign, parsed(str(run))) == (is_foreign, run)
+    assert (parsed(f"{page}/team/garden") is None) == is_foreign
 
 
-def test_a_page_is_read_from_its_own_host(runs, monkeypatch):
-    """Wherever wandb is configured to, with the axes that were defined, at full length."""
+@pytest.mark.parametrize("folder", ["config", "here/wandb"])
+def test_the_server_of_a_login(monkeypatch, tmp_path, folder):
+    """What `wandb login --host` has noted counts as configured; a file that says nothing does not."""
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "here"))
+    settings = tmp_path / folder / "settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[default]\nbase_url = https://wandb.my.org\n")
+    assert parsed("https://wandb.my.org/team/garden")
+    settings.write_text("base_url")
+    assert parsed("https://wandb.my.org/team/garden") is None
+
+
+@pytest.mark.parametrize("page", ["huggingface/trl", "some/page/workspace", "team/garden/runs/tulip"])
+def test_another_server_gets_no_request_and_no_key(wandb_backend, monkeypatch, page):
+    """A page on any other host is nobody's project, and a run there is refused before anything is asked."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    forget_wandb()
+    adapter = WandbAdapter(f"{wandb_backend.url}/{page}")
+    assert adapter.can_handle() == ("/runs/" in page)
+    for read in (adapter.runs, lambda: list(adapter.events())):
+        with pytest.raises(SourceError) as caught:
+            read()
+        is_told = f"set WANDB_BASE_URL={wandb_backend.url} to read from this server" in str(caught.value)
+        assert is_told == ("/runs/" in page)
+    assert (wandb_backend.operations, wandb_backend.unknown) == ([], [])
+
+
+def test_a_page_is_read_from_its_own_host(runs):
+    """Where wandb is configured for it, with the axes that were defined, at full length."""
     adapter = WandbAdapter(f"{runs.url}/{ENTITY}/{PROJECT}/runs/first/overview?nw=me")
     assert adapter.runs() == [f"{runs.url}/{ENTITY}/{PROJECT}/runs/first"]
+    assert adapter.inputs() == []
     first, row, _ = adapter.events()
     assert (first.model_info["name"], row.step, row.metrics) == ("the first", 70, {"loss": 0.5})
     assert adapter.problems == []

@@ -10,6 +10,7 @@ import wandb
 
 from rldk.bridge import Target
 from rldk.errors import SinkClosedError, SourceError
+from rldk.ingest import ingest_runs
 from rldk_wandb.adapter import WandbAdapter
 from rldk_wandb.offline import WandbFile
 from rldk_wandb.sink import WandbSink
@@ -61,6 +62,70 @@ def test_facts_of_all_parts_are_united():
     assert (first.segment, [e.segment for e in runs]) == (0, [1])
     assert rest[-1].model_info["status"] == "FAILED"
     assert adapter.problems == []
+
+
+def test_the_files_that_are_read(homes):
+    """Each part of the run is an input of it, and a file that is named outright the only one."""
+    files = [next(home.glob("*.wandb")) for home in homes]
+    assert WandbAdapter(str(homes[1])).inputs() == files
+    assert WandbAdapter(str(files[1])).inputs() == [files[1]]
+    with pytest.raises(SourceError, match=r"no \.wandb file"):
+        WandbAdapter(str(homes[0] / "files")).inputs()
+
+
+def theirs(*parts, **options):
+    """Log rows to a run of others, opened once for each part; gives the folder of the last."""
+    for rows in parts:
+        with wandb.init(id="theirs", **options) as run:
+            for row in rows:
+                run.log(row)
+            folder = run.settings.sync_dir
+        forget_wandb()
+    return folder
+
+
+TWICE = "theirs: it was opened 2 times; W&B counts the rows of each from 0, and they are counted on here"
+
+
+def test_rows_of_all_parts_are_kept():
+    """Rows that only W&B has counted, from 0 in each part, have a place each; it is said once."""
+    values = [[0, 1, 2], [100, 101, 102]]
+    folder = theirs(*([{"loss": value} for value in part] for part in values))
+    found = ingest_runs(folder)
+    assert found["loss"].tolist() == [*values[0], *values[1]]
+    assert found["step"].tolist() == [0, 1, 2, 3, 4, 5]
+    adapter = WandbAdapter(folder)
+    for _ in range(2):
+        rows = [e for e in adapter.events() if e.kind == "metrics"]
+        assert [e.metrics["loss"] for e in rows] == [*values[0], *values[1]]
+        assert adapter.problems == [TWICE]
+
+
+def test_the_training_step_of_a_later_part_stays():
+    """A part that was resumed at a step of the training is not counted on: its rows are where they say."""
+    parts = [[{"loss": at, "train/global_step": at} for at in part] for part in ([1, 2, 3], [3, 4])]
+    adapter = WandbAdapter(theirs(*parts))
+    assert [e.step for e in adapter.events() if e.kind == "metrics"] == [1, 2, 3, 3, 4]
+    assert adapter.problems == []
+
+
+def test_steps_that_the_script_gave_stay():
+    """What was logged with `step=` from a checkpoint on is at that step."""
+    for steps in ([0, 10, 20], [10, 20, 30]):
+        with wandb.init(id="theirs") as run:
+            for step in steps:
+                run.log({"loss": step}, step=step)
+        forget_wandb()
+    adapter = WandbAdapter(run.settings.sync_dir)
+    assert [e.step for e in adapter.events() if e.kind == "metrics"] == [0, 10, 20, 10, 20, 30]
+    assert adapter.problems == []
+
+
+def test_a_copy_of_a_part_is_counted_as_the_part():
+    """A folder that was copied holds the same rows, not more of them."""
+    folder = Path(theirs([{"loss": 0}, {"loss": 1}]))
+    shutil.copytree(folder, folder.with_name("offline-run-29990101_000000-theirs"))
+    assert [e.step for e in WandbAdapter(str(folder)).events() if e.kind == "metrics"] == [0, 1, 0, 1]
 
 
 def test_damage_of_each_part_is_told(homes):

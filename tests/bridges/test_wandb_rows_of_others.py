@@ -70,6 +70,47 @@ def test_the_step_is_the_metrics_own(read):
     assert all(e.is_raw and e.run_id == "theirs" for e in rows)
 
 
+@pytest.mark.parametrize(
+    "name", ["step", "global_step", "train/global_step", "trainer/global_step", "iteration", "iter"]
+)
+@pytest.mark.parametrize("more", [{}, {"text": "x"}], ids=["numbers", "text"])
+def test_a_logged_training_step_is_the_step(read, name, more):
+    """Under a usual name, without a definition; if it is no whole number, W&B's count is, and all is kept."""
+
+    def log(run):
+        run.define_metric("val/loss", step_metric="epoch", step_sync=False)
+        run.log({"loss": 0.5, name: 70} | more)
+        run.log({"loss": 0.25, name: 80.0, "val/loss": 2, "epoch": 3} | more)
+        run.log({"loss": 1, name: 1.5} | more)
+        run.log({"loss": 2, name: math.inf} | more)
+        run.log({name: 90} | more)
+
+    _, rows, _, _ = read(log)
+    assert [(e.step, e.metrics) for e in rows] == [
+        (70, {"loss": 0.5}),
+        (3, {"val/loss": 2}),
+        (80, {"loss": 0.25}),
+        (2, {"loss": 1, name: 1.5}),
+        (3, {"loss": 2, name: math.inf}),
+        (4, {name: 90}),
+    ]
+
+
+@pytest.mark.parametrize("more", [{}, {"text": "x"}], ids=["numbers", "text"])
+def test_the_first_whole_training_step_counts(read, more):
+    """Of several usual names the first with a whole number is the step, and the others are metrics."""
+
+    def log(run):
+        run.log({"loss": 1, "global_step": 7, "step": 5} | more)
+        run.log({"loss": 2, "global_step": 8, "step": 5.5} | more)
+
+    _, rows, _, _ = read(log)
+    assert [(e.step, e.metrics) for e in rows] == [
+        (5, {"loss": 1, "global_step": 7}),
+        (8, {"loss": 2, "step": 5.5}),
+    ]
+
+
 def test_only_numbers_are_metrics(read):
     """Nested numbers are named with dots; what is no number is counted by its name."""
 
