@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rldk.redact import redact_sentence
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -12,9 +14,13 @@ if TYPE_CHECKING:
 class RLDKError(Exception):
     """The base of every error that RLDK raises on purpose.
 
-    Other processes can be told of it: it is pickled by its sentence and its facts, for its arguments are
-    not those that `Exception` remembers.
+    Its sentence holds no secret that can be told as one, whatever it was made of. Other processes can be
+    told of it: it is pickled by its sentence and its facts, for its arguments are not those that
+    `Exception` remembers.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(redact_sentence(sentence))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args, self.__dict__)
@@ -78,10 +84,10 @@ class SourceError(RLDKError):
 class UnknownSourceError(SourceError):
     """A source that no adapter recognises."""
 
-    def __init__(self, source: str, adapters: Iterable[str]) -> None:
+    def __init__(self, source: str, adapters: Iterable[str], where: str = "") -> None:
         super().__init__(
             source,
-            f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
+            f"{where}no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
             "give a journal, trainer_state.json or a checkpoint, JSONL, CSV, Parquet or TensorBoard files, "
             "a W&B run folder, wandb://ENTITY/PROJECT/ID or the address of its page, mlflow.db, an mlruns "
             "folder, or an MLflow run as runs:/ID, TRACKING_URI#runs/ID or TRACKING_URI#experiments/NAME; "

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rldk.errors import SettingError
 from rldk.rows import NO_COUNT, Rows
-from rldk.schema import ASIDE, DTYPES, LEADING_METRICS, RESERVED, SEGMENT
+from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT, column_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -84,7 +84,9 @@ def table(
         name: _MAKERS.get(name, _metric) for name in (*DTYPES, *([SEGMENT.name] if attempts == "all" else []))
     }
     columns = {name: make(parts, name) for name, make in makers.items()}
-    columns |= {_shown(name): _metric(parts, name) for name in sorted(set(told_names) - set(LEADING_METRICS))}
+    columns |= {
+        column_of(name): _metric(parts, name) for name in sorted(set(told_names) - set(LEADING_METRICS))
+    }
     return pd.DataFrame(columns, copy=False)
 
 
@@ -247,14 +249,6 @@ def _is_latest(starts: Sequence[Start], steps: Places, phases: Places, segments:
 
 def _run_id(rows: Rows) -> str:
     return rows.run_id
-
-
-def _shown(metric: str) -> str:
-    """Name of a metric's column; one that is called like another column moves aside."""
-    own = metric
-    while own.startswith(ASIDE):
-        own = own.removeprefix(ASIDE)
-    return f"{ASIDE}{metric}" if own in RESERVED else metric
 
 
 def _metric(parts: Sequence[_Part], name: str) -> pd.arrays.FloatingArray:

@@ -25,6 +25,7 @@ _SECRET_VALUE: Final = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|(?<=Bearer )\S+"
 )
 _URL_USER: Final = re.compile(r"(?<=://)(?:[^\s/@:]*:\S*|[^\s/@]+)@")
+_USER: Final = re.compile(r"(?<![\w/:@.-])[^\s/@:'\"]+:[^\s/@'\"]+@(?=[\w.])")
 _URL_QUERY: Final = re.compile(
     r"(?<=[?&])([\w-]*(?:key|token|secret|password|passwd|sig|signature)=)[^&\s#]+", re.IGNORECASE
 )
@@ -44,6 +45,11 @@ def redact(value: Any, key: str = "") -> Any:  # noqa: ANN401  # any JSON value
 def redact_text(text: str) -> str:
     """Hide known forms of tokens, and user names, passwords and keys in URLs, within a text."""
     return _URL_QUERY.sub(rf"\1{HIDDEN}", _URL_USER.sub(f"{HIDDEN}@", _SECRET_VALUE.sub(HIDDEN, text)))
+
+
+def redact_sentence(text: str) -> str:
+    """Do what `redact_text` does, and hide what looks like user and password before any host."""
+    return _USER.sub(f"{HIDDEN}@", redact_text(text))
 
 
 def _is_secret(key: str, value: str) -> bool:

@@ -67,6 +67,23 @@ RESERVED: Final = frozenset(DTYPES) - frozenset(LEADING_METRICS) | {SEGMENT.name
 UNITS: Final = {column.name: column.unit for column in (*COLUMNS, SEGMENT) if column.unit}
 
 
+def column_of(metric: str) -> str:
+    """Name of a metric's column: itself, but moved aside where another column is, or would be, called so."""
+    return f"{ASIDE}{metric}" if _own_part(metric) in RESERVED else metric
+
+
+def metric_of(column: str) -> str:
+    """Name of the metric that a column holds: the inverse of `column_of`."""
+    is_aside = column.startswith(ASIDE) and _own_part(column) in RESERVED
+    return column.removeprefix(ASIDE) if is_aside else column
+
+
+def _own_part(name: str) -> str:
+    while name.startswith(ASIDE):
+        name = name.removeprefix(ASIDE)
+    return name
+
+
 def validate(table: pd.DataFrame) -> pd.DataFrame:
     """Make sure that a table is a TrainingMetrics table, such as one that was saved, cut or put together.
 

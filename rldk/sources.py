@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rldk import bridge
-from rldk.errors import UnknownSourceError
+from rldk.errors import SourceError, UnknownSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +39,31 @@ class RunSource(NamedTuple):
         """Give a new reader of it."""
         return self.kind(self.source)
 
+    def place(self) -> str:
+        """Give the source by its one name, from whatever folder and by whatever link it was given."""
+        path = Path(self.source)
+        if _exists(path):
+            return os.path.realpath(path)
+        if _is_pattern(path):
+            return str(Path(os.path.realpath(path.parent), path.name))
+        return self.source
+
+    def files(self) -> list[Path]:
+        """List the files of this machine that are read, or may be; none where it is on a server."""
+        inputs = getattr(self.open(), "inputs", None)
+        if inputs is not None:
+            try:
+                return list(inputs())
+            except SourceError:  # of which the reading will tell
+                return []
+        path = Path(self.source)
+        if _is_pattern(path):
+            before, _, behind = path.name.rpartition("*")
+            return list(path.parent.glob(f"{glob.escape(before)}*{glob.escape(behind)}"))
+        if not _exists(path):
+            return []
+        return [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+
 
 class Found(NamedTuple):
     """The single runs of some sources, in order, and what could not be read of those, a sentence each."""
@@ -57,16 +84,35 @@ def listed(source: str | Path | Iterable[str | Path], hint: str | None = None) -
         UnknownBridgeError: No adapter has the name of the hint.
         SourceError: A source as a whole cannot be read.
     """
-    found = Found([], [])
+    runs: dict[RunSource, None] = {}  # two folders of one W&B run are one source
+    problems: list[str] = []
     for each in [source] if isinstance(source, str | Path) else source:
         adapter = find_adapter(expanded(each), hint)
-        found.runs.extend(RunSource(type(adapter), run) for run in adapter.runs())
-        found.problems.extend(adapter.problems)
-    return found
+        runs |= dict.fromkeys(RunSource(type(adapter), run) for run in adapter.runs())
+        problems += adapter.problems
+    return Found(list(runs), problems)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or not a name at all
+        return False
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether it names files of a folder by a `*`, as sources of `wandb_history` do."""
+    return "*" in path.name and not _exists(path) and _exists(path.parent)
 
 
 def expanded(source: str | Path) -> str:
-    """Give a source as text, with the user's home folder in it where it begins with `~`."""
+    """Give a source as text, with the user's home folder in it where it begins with `~`.
+
+    Raises:
+        SourceError: It is empty.
+    """
+    if not str(source).strip():
+        raise SourceError(repr(str(source)), "it names nothing", "give a file, a folder or an address")
     is_home = str(source).startswith("~")
     return str(Path(source).expanduser() if is_home else source)
 
@@ -85,7 +131,8 @@ def find_adapter(source: str, hint: str | None = None) -> Adapter:
         adapter = installed[name](source)
         if adapter.can_handle():
             return adapter
-    raise UnknownSourceError(source, installed)
+    is_there = "://" in source or _exists(Path(source))
+    raise UnknownSourceError(source, installed, "" if is_there else "there is no such file, and ")
 
 
 def _turn(name: str) -> tuple[int, str]:

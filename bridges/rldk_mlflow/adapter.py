@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -185,6 +186,7 @@ class MLflowAdapter:
     def _asking(self) -> Iterator[Any]:
         client.require("reading from MLflow")
         mlflow = client.library()
+        no_answer = importlib.import_module("google.protobuf.json_format").Error
         uri = self._uri()
         try:
             self._must_be_there(uri)
@@ -193,6 +195,9 @@ class MLflowAdapter:
         except mlflow.exceptions.MlflowException as error:
             remedy = "check the run id, the tracking URI, and MLFLOW_TRACKING_USERNAME and _PASSWORD"
             raise self._error(str(error), remedy) from error
+        except no_answer as error:
+            reason = f"what it answers is nothing of MLflow's ({error})"
+            raise self._error(reason, "check that this is the address of a tracking server") from error
         except OSError as error:
             raise self._error(str(error), "check that the tracking server runs, then try again") from error
 

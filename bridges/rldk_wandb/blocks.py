@@ -160,6 +160,8 @@ _VERSION: Final = b"\x00"
 def is_wandb_file(path: Path) -> bool:
     """Whether a file begins as `.wandb` files do; False where it cannot be read."""
     try:
+        if not path.is_file():  # to open a pipe may never return
+            return False
         with path.open("rb") as file:
             return file.read(len(_IDENT)) == _IDENT
     except (OSError, ValueError):  # ValueError: a path with a zero byte in it

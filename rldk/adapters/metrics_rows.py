@@ -11,7 +11,7 @@ from rldk.adapters.raw import Skips, number
 from rldk.adapters.raw import whole as whole_number
 from rldk.adapters.table_cells import cell_number, text_in
 from rldk.event import Event, as_float
-from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT
+from rldk.schema import DTYPES, LEADING_METRICS, SEGMENT, metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
@@ -23,7 +23,6 @@ FACTS: Final = tuple(name for name in (*DTYPES, SEGMENT.name) if name not in LEA
 TEXTS: Final = frozenset({name for name, dtype in DTYPES.items() if dtype == "string"})
 """Those of them that hold text."""
 
-_ASIDE: Final = {f"metric/{name}": name for name in FACTS}
 _COUNTS: Final = ("tokens_in", "tokens_out")
 _WHOLE: Final = re.compile(r"-?\d{1,19}", re.ASCII)
 _INT64: Final = range(-(2**63), 2**63)
@@ -57,7 +56,7 @@ class Cells:
     def __init__(self, header: Sequence[str], skips: Skips, index: Container[int] = ()) -> None:
         self._facts = [(place, name) for place, name in enumerate(header) if name in FACTS]
         self._metrics = [
-            (place, _ASIDE.get(name, name))
+            (place, metric_of(name))
             for place, name in enumerate(header)
             if name not in FACTS and place not in index
         ]
@@ -86,7 +85,7 @@ def json_row(place: int, told: dict[str, Any], skips: Skips) -> Row:
     for name, cell in told.items():
         value = number(cell)
         if value is not None:
-            metrics[_ASIDE.get(name, name)] = as_float(value)
+            metrics[metric_of(name)] = as_float(value)
         elif cell is not None:
             skips.value(name)
     return Row(place, {name: value for name, value in facts.items() if value is not None}, metrics)

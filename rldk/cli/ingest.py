@@ -88,6 +88,7 @@ def ingest(
             _write_dataset(sources, out, reading | {"again": again}, scheduler)
             return
         _only_for_data_sets({"--scheduler": scheduler, "--again": again})
+        _must_not_replace(sources, out)
         table = _picked(_read(sources, reading | {"join": join}), runs or ["all"])
         if out is None and form is None:
             _show(table)
@@ -95,6 +96,17 @@ def ingest(
             _write(table, out, form)
     except RLDKError as error:
         fail(error)
+
+
+def _must_not_replace(sources: list[str], out: str | None) -> None:
+    """Refuse an output that is one of the sources.
+
+    Raises:
+        SettingError: It is.
+    """
+    for source in sources if out is not None and Path(out).exists() else []:
+        if Path(source).exists() and Path(source).samefile(str(out)):
+            raise SettingError("--out", out, "another file: this one is a source, which would be lost")
 
 
 def _read(sources: list[str], asked: dict[str, Any]) -> pd.DataFrame:

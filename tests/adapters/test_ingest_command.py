@@ -91,6 +91,7 @@ def test_a_field_map_is_given_outright_or_in_a_file(tmp_path, given):
         (("{path}", "--format", "table", "-o", "folder/"), 2, "--format='table' cannot be used"),
         (("{path}", "--field-map", "nothing"), 2, "RAW=CANONICAL"),
         (("{path}", "--attempts", "some"), 2, "latest or all"),
+        (("{path}", "-o", "{path}", "--format", "csv"), 2, "which would be lost"),
         (("{path}", "-o", "/nowhere/t.csv"), 2, "a file that can be written"),
     ],
 )
