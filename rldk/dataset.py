@@ -1,16 +1,18 @@
-"""How do many runs become a partitioned Parquet data set: a file for each run, on any file system."""
+"""How do many runs become a partitioned Parquet data set: a file for each source, on any file system."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
-from collections import Counter
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, get_args
+from uuid import uuid4
 
 import msgspec
 
@@ -18,15 +20,17 @@ from rldk._version import __version__
 from rldk.errors import MissingDependencyError, SettingError, SourceError, TargetError
 from rldk.export import arrow, as_arrow
 from rldk.frame import Attempts
-from rldk.reading import Reading
+from rldk.reading import Reading, called_alike, free_name
 from rldk.redact import redact_text
-from rldk.schema import DTYPES, METRIC_DTYPE
+from rldk.schema import DTYPES, METRIC_DTYPE, SEGMENT
 from rldk.sources import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rldk.sources import RunSource
+
+_T = TypeVar("_T")
 
 PREFIX: Final = "part-"
 _ENDING: Final = ".parquet"
@@ -36,23 +40,61 @@ _LONGEST_STEM: Final = 60
 _ASKED_AT_ONCE: Final = 16
 
 
+class Named(msgspec.Struct, frozen=True):
+    """What a run that RLDK did not record is called in the data set, and since when: who was first keeps it.
+
+    Attributes:
+        name: Its id in the data set.
+        since: When the call began that wrote it first, in seconds since the epoch.
+    """
+
+    name: str
+    since: float
+
+
 class Told(msgspec.Struct, kw_only=True):
     """What a file of the data set tells of itself, in its Parquet metadata.
 
     Attributes:
-        source: The run's source, without secrets.
-        stamp: In which state the source was read, with which settings; empty where that cannot be told,
-            so that it is read again.
-        raw: The ids of its runs that RLDK did not record, by the names that they have in the data set.
+        stamp: In which state the source was read, with which settings, by which version; empty where that
+            cannot be told, so that it is read again.
+        own: The ids of its runs that RLDK recorded.
+        raw: Its other runs, by the ids as they came.
         problems: What could not be read, a sentence each.
-        rldk: The version that wrote it.
     """
 
-    source: str
     stamp: str
-    raw: dict[str, str]
+    own: list[str]
+    raw: dict[str, Named]
     problems: list[str]
-    rldk: str = __version__
+
+    def said(self) -> list[str]:
+        """What there is to say of the file: the problems, and which runs are not called as they came."""
+        alike = [called_alike(run_id, run.name) for run_id, run in self.raw.items() if run.name != run_id]
+        return [*self.problems, *map(redact_text, alike)]
+
+
+class Part(NamedTuple):
+    """What a file of the data set is known by: its columns, and what it tells of itself."""
+
+    columns: list[str]
+    told: Told
+
+
+class Claim(NamedTuple):
+    """A run of others that wants a name; the least of them comes first.
+
+    Attributes:
+        since: As in `Named`.
+        file: The file that it is in.
+        run_id: Its id as it came.
+        name: What it is called so far.
+    """
+
+    since: float
+    file: str
+    run_id: str
+    name: str
 
 
 class Done(msgspec.Struct, kw_only=True):
@@ -63,7 +105,8 @@ class Done(msgspec.Struct, kw_only=True):
         kept: The sources whose file was there already, and is up to date.
         failed: Source and reason of each that could not be read.
         rows: How many rows the written files hold.
-        problems: What could not be read of the others, a sentence each.
+        problems: What could not be read of the others, which runs got names of their own, and which files
+            of the data set are none of RLDK's, a sentence each.
     """
 
     written: list[str] = []
@@ -79,6 +122,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: The folder or URL of the data set.
         storage: Options of the file system, as fsspec takes them.
+        at: When the call began, in seconds since the epoch.
         attempts: As in `rldk.frame.table`.
         field_map: Raw name to canonical name, for what the catalog does not know.
         is_again: Whether to read a source whose file is up to date, too.
@@ -86,17 +130,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     storage: dict[str, Any] = {}
+    at: float
     attempts: Attempts = "latest"
     field_map: dict[str, str] = {}
     is_again: bool = False
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What became of one source: its rows, or None where its file was up to date, or why it failed."""
+    """What became of one source: its rows, or None where its file was up to date, or why it failed.
+
+    `lacking` is the error where that is a library which is not installed.
+    """
 
     source: str
     rows: int | None = None
     failure: str = ""
+    lacking: MissingDependencyError | None = None
     problems: list[str] = []
 
 
@@ -114,30 +163,34 @@ def write_dataset(
 ) -> Done:
     """Write the TrainingMetrics table of many runs as a Parquet data set, or go on with one.
 
-    Each source becomes a file `part-<name>-<hash>.parquet`, written at once or not at all; in the end all
-    files have the same columns, so that any reader takes the folder as one table. A call that was
-    interrupted can be made again: what is up to date is kept. A file on this machine is read again when
-    its size or time has changed, a run of a tracker until it has ended. NaN is a value, null was not
-    measured. Of runs that others logged under one id the later get names of their own.
+    Each source (nearly always one run) becomes a file `part-<name>-<hash>.parquet`, written at once or not
+    at all; in the end all files have the same columns, so that any reader takes the folder as one table. A
+    call that was interrupted can be made again: what is up to date is kept. What is read of this machine's
+    files is read again when the size or time of one has changed. A run of a tracker is read again until it
+    has ended; then, though somebody may have resumed it, only with `again`. NaN is a value, null was not
+    measured. Of runs that others logged under one id the later get names of their own, which they keep.
+
+    Two calls at a time on one data set are safe, but each may do the work of both, and what the one has
+    written while the other evened out the columns may be evened out by the next call alone.
 
     Args:
-        source: As `rldk.ingest.ingest_runs` takes it; one of many runs that cannot be read is told and
-            stops no other.
+        source: As `rldk.ingest.ingest_runs` takes it; one of many that cannot be read, for want of a
+            library too, is told and stops no other.
         target: The folder, or its URL, such as `s3://bucket/runs`.
         adapter_hint: Name of the adapter to use.
         attempts: Where a resumed run repeats steps, whether to keep the `latest` attempt of each or `all`.
         field_map: Raw name to canonical name, for what the catalog does not know.
         storage_options: Options of the file system, as fsspec takes them.
-        again: Read what is up to date, too.
+        again: Read what is up to date and what has ended, too.
         client: A Dask cluster whose workers do the reading and writing; by default this process does.
-        watch: Called after each run with its source, its number from 0, and how many there are.
+        watch: Called after each source with it, its number from 0, and how many there are.
 
     Raises:
         UnknownSourceError: No adapter recognises a source.
         SourceError: Nothing of the sources can be read.
         SettingError: `attempts` is neither.
         TargetError: The data set cannot be written.
-        MissingDependencyError: pyarrow, or what the file system needs, is not installed.
+        MissingDependencyError: pyarrow, or what the file system or every source needs, is not installed.
     """
     if attempts not in get_args(Attempts):
         raise SettingError("attempts", attempts, "latest or all")
@@ -145,6 +198,7 @@ def write_dataset(
     job = Job(
         target=str(target),
         storage=dict(storage_options or {}),
+        at=time.time(),
         attempts=attempts,
         field_map=dict(field_map or {}),
         is_again=again,
@@ -152,13 +206,17 @@ def write_dataset(
     with _writing(job) as files:
         files.fs.makedirs(files.path, exist_ok=True)
     done = Done(problems=found.problems)
+    lacking = None
     for number, outcome in enumerate(_outcomes(found.runs, job, client)):
         watch(outcome.source, number, len(found.runs))
         _note(done, outcome)
+        lacking = lacking or outcome.lacking
     if done.failed and not done.written and not done.kept:
+        if lacking is not None:
+            raise lacking
         shown, reason = next(iter(done.failed.items()))
         raise SourceError(shown, reason, "give sources that can be read")
-    unify(job)
+    done.problems += unify(job)
     return done
 
 
@@ -186,29 +244,74 @@ def write_part(run: RunSource, job: Job) -> Outcome:
 
     Raises:
         TargetError: It cannot be written.
-        MissingDependencyError: A library that the source or the file system needs is not installed.
+        MissingDependencyError: A library that the file system needs is not installed.
     """
     shown = redact_text(run.source)
-    before = _stamp(run, job)
+    states = _states(run.files())
+    before = _stamp(states, job)
     with _writing(job) as files:
-        told = files.told(_name(run))
-    if told is not None and told.stamp and told.stamp == before and not job.is_again:
-        return Outcome(source=shown)
+        part = files.part(_name(run))
+    if part is not None and part.told.stamp == before and not job.is_again:
+        return Outcome(source=shown, problems=part.told.said())
     reading = Reading(job.field_map)
     if not reading.read(run.open()):
-        return Outcome(source=shown, failure=redact_text(str(reading.failures[0])))
+        error = reading.failures[0]
+        lacking = error if isinstance(error, MissingDependencyError) else None
+        return Outcome(source=shown, failure=redact_text(str(error)), lacking=lacking)
     table = reading.table(attempts=job.attempts)
-    ended = all(rows.has_ended for rows in reading.runs.values())
-    problems = [redact_text(problem) for problem in table.attrs["problems"]]
-    raw = {run_id: run_id for run_id in reading.raw}
-    stamp = before if ended or _is_local(run) else ""
+    is_known = bool(states) or all(rows.has_ended for rows in reading.runs.values())
+    told = Told(
+        stamp=before if is_known else "",
+        own=sorted(reading.runs.keys() - set(reading.raw)),
+        raw={run_id: Named(run_id, job.at) for run_id in reading.raw},
+        problems=[redact_text(problem) for problem in table.attrs["problems"]],
+    )
+    named = _as_before(told, {} if part is None else part.told.raw)
+    written = _united(as_arrow(table), list(table.columns), _renamed(told, named))
     with _writing(job) as files:
-        files.write(_name(run), as_arrow(table), Told(source=shown, stamp=stamp, raw=raw, problems=problems))
-    return Outcome(source=shown, rows=len(table), problems=problems)
+        files.write(_name(run), written, named)
+    return Outcome(source=shown, rows=len(table), problems=named.said())
 
 
-def unify(job: Job) -> None:
+def _as_before(told: Told, before: Mapping[str, Named]) -> Told:
+    """Call the runs of a file as they were called when it was written before."""
+    runs = told.raw | {run_id: run for run_id, run in before.items() if run_id in told.raw}
+    claims = [Claim(run.since, "", run_id, run.name) for run_id, run in runs.items()]
+    names = settled(claims, told.own)
+    raw = {claim.run_id: Named(name, claim.since) for claim, name in names.items()}
+    return msgspec.structs.replace(told, raw=raw)
+
+
+def settled(claims: Iterable[Claim], own: Iterable[str]) -> dict[Claim, str]:
+    """Give each run of others a name that no other run has: the one that it has, if that is free.
+
+    Args:
+        claims: The runs.
+        own: The ids of the runs that RLDK recorded, which stay.
+    """
+    taken = set(own)
+    names: dict[Claim, str] = {}
+    late: list[Claim] = []
+    for claim in sorted(claims):
+        if claim.name in taken:
+            late.append(claim)
+        else:
+            names[claim] = claim.name
+            taken.add(claim.name)
+    for claim in late:
+        names[claim] = free_name(claim.run_id, taken)
+        taken.add(names[claim])
+    return names
+
+
+def unify(job: Job) -> list[str]:
     """Give all files the same columns, and runs of others that are called alike names of their own.
+
+    A file that another process writes meanwhile is left to it.
+
+    Returns:
+        Which runs got another name, and which files are left as they are, for they are damaged or none of
+        RLDK's; a sentence each.
 
     Raises:
         TargetError: It cannot be written.
@@ -216,42 +319,71 @@ def unify(job: Job) -> None:
     with _writing(job) as files:
         names = files.names()
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            parts = dict(zip(names, pool.map(files.schema, names), strict=True))
-        metrics = {name for schema in parts.values() for name in schema.names} - set(DTYPES)
-        columns = [*DTYPES, *sorted(metrics)]
-        seen: Counter[str] = Counter()
-        for name, schema in parts.items():
-            told = _told(schema)
-            renamed = _renamed(told.raw, seen) if told is not None else {}
-            if told is not None and (schema.names != columns or renamed):
-                files.write(name, _united(files.read(name), columns, renamed), _with_names(told, renamed))
+            found = dict(zip(names, pool.map(files.part, names), strict=True))
+        problems = [_left(name) for name, part in found.items() if part is None]
+        parts = {name: part for name, part in found.items() if part is not None}
+        columns = _columns(parts.values())
+        for name, told in _named(parts).items():
+            part = parts[name]
+            if part.columns == columns and told == part.told:
+                continue
+            table = files.read(name, _whole)
+            if table is None:
+                problems.append(_left(name))
+                continue
+            renamed = _renamed(part.told, told)
+            united = _united(table, columns, renamed)
+            if files.part(name) == part:
+                files.write(name, united, told)
+                problems += [problem for problem in told.said() if problem not in part.told.said()]
+    return problems
 
 
-def _renamed(raw: Mapping[str, str], seen: Counter[str]) -> dict[str, str]:
-    """Which runs' names must change, to what; counts the names."""
-    renamed: dict[str, str] = {}
-    for name, shown in raw.items():
-        seen[name] += 1
-        due = name if seen[name] == 1 else f"{name}-{seen[name]}"
-        if due != shown:
-            renamed[shown] = due
-    return renamed
+def _left(name: str) -> str:
+    return f"{name} in the data set is damaged, or RLDK did not write it; it is left as it is"
 
 
-def _with_names(told: Told, renamed: Mapping[str, str]) -> Told:
-    raw = {name: renamed.get(shown, shown) for name, shown in told.raw.items()}
-    return msgspec.structs.replace(told, raw=raw)
+def _columns(parts: Iterable[Part]) -> list[str]:
+    """The columns that all files are to have, in their order."""
+    names = {name for part in parts for name in part.columns}
+    segment = [SEGMENT.name] if SEGMENT.name in names else []
+    return [*DTYPES, *segment, *sorted(names - {*DTYPES, *segment})]
+
+
+def _named(parts: Mapping[str, Part]) -> dict[str, Told]:
+    """What each file tells once every run has a name of its own."""
+    claims = [
+        Claim(run.since, file, run_id, run.name)
+        for file, part in parts.items()
+        for run_id, run in part.told.raw.items()
+    ]
+    names = settled(claims, {run_id for part in parts.values() for run_id in part.told.own})
+    raw: dict[str, dict[str, Named]] = {file: {} for file in parts}
+    for claim, name in names.items():
+        raw[claim.file][claim.run_id] = Named(name, claim.since)
+    return {file: msgspec.structs.replace(part.told, raw=raw[file]) for file, part in parts.items()}
+
+
+def _renamed(before: Told, told: Told) -> dict[str, str]:
+    """Which names of a file's runs must change, to what."""
+    return {
+        run.name: told.raw[run_id].name
+        for run_id, run in before.raw.items()
+        if run.name != told.raw[run_id].name
+    }
 
 
 def _united(table: Any, columns: Sequence[str], renamed: Mapping[str, str]) -> Any:  # noqa: ANN401  # pyarrow.Table
     pa = arrow()
-    empty = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+    types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+    dtypes = DTYPES | {SEGMENT.name: SEGMENT.dtype}
     have = {name: table.column(name) for name in table.column_names}
     for name in columns:
-        dtype = DTYPES.get(name, METRIC_DTYPE).lower()
-        have.setdefault(name, pa.nulls(len(table), empty[dtype]))
-    ids = have["run_id"].to_pylist()
-    have["run_id"] = pa.array([renamed.get(run_id, run_id) for run_id in ids], have["run_id"].type)
+        dtype = dtypes.get(name, METRIC_DTYPE).lower()
+        have.setdefault(name, pa.nulls(len(table), types[dtype]))
+    if renamed:
+        ids = have["run_id"].to_pylist()
+        have["run_id"] = pa.array([renamed.get(run_id, run_id) for run_id in ids], have["run_id"].type)
     return pa.table({name: have[name] for name in columns})
 
 
@@ -264,78 +396,84 @@ class _Files:
 
     def names(self) -> list[str]:
         self.fs.invalidate_cache()
-        found = (str(path).rsplit("/", 1)[-1] for path in self.fs.ls(self.path, detail=False))
+        found = (
+            str(each["name"]).rsplit("/", 1)[-1]
+            for each in self.fs.ls(self.path, detail=True)
+            if each["type"] == "file"
+        )
         return sorted(name for name in found if name.startswith(PREFIX) and name.endswith(_ENDING))
 
-    def schema(self, name: str) -> Any:  # noqa: ANN401  # pyarrow.Schema
-        with self.fs.open(f"{self.path}/{name}", "rb") as file:
-            return arrow().parquet.read_schema(file)
+    def part(self, name: str) -> Part | None:
+        """What a file is known by; None where there is none, it is damaged, or RLDK did not write it."""
+        return self.read(name, _part)
 
-    def told(self, name: str) -> Told | None:
-        """What a file tells of itself; None where there is none, or it is damaged."""
+    def read(self, name: str, get: Callable[[Any], _T | None]) -> _T | None:
+        """Get something out of a `pyarrow.parquet.ParquetFile`; None where it is missing or damaged."""
         try:
-            return _told(self.schema(name))
-        except (FileNotFoundError, arrow().ArrowInvalid):
+            with self.fs.open(f"{self.path}/{name}", "rb") as file:
+                return get(arrow().parquet.ParquetFile(file))
+        except (FileNotFoundError, arrow().ArrowException):
+            return None
+        except OSError as error:
+            if error.errno is not None:  # Arrow's own, which tell of damage, have none
+                raise
             return None
 
-    def read(self, name: str) -> Any:  # noqa: ANN401  # pyarrow.Table
-        with self.fs.open(f"{self.path}/{name}", "rb") as file:
-            return arrow().parquet.ParquetFile(file).read()
-
     def write(self, name: str, table: Any, told: Told) -> None:  # noqa: ANN401  # pyarrow.Table
-        """Write a file; it appears whole, as an object store has it anyway."""
+        """Write a file; it appears whole or not at all, and an upload begins when all of it is there."""
         table = table.replace_schema_metadata({_KEY: msgspec.json.encode(told)})
-        is_local = "file" in self.fs.protocol
-        new = f"{self.path}/.{name}" if is_local else f"{self.path}/{name}"
-        with self.fs.open(new, "wb") as file:
-            arrow().parquet.write_table(table, file)
-        if is_local:
-            Path(new).replace(f"{self.path}/{name}")
+        body = arrow().BufferOutputStream()
+        arrow().parquet.write_table(table, body)
+        content = body.getvalue().to_pybytes()
+        if "file" not in self.fs.protocol:
+            self.fs.pipe_file(f"{self.path}/{name}", content)
+            return
+        new = Path(self.path, f".{name}.{uuid4().hex}")
+        try:
+            new.write_bytes(content)
+            new.replace(Path(self.path, name))
+        finally:
+            new.unlink(missing_ok=True)
 
 
-def _told(schema: Any) -> Told | None:  # noqa: ANN401  # pyarrow.Schema
+def _part(file: Any) -> Part | None:  # noqa: ANN401  # pyarrow.parquet.ParquetFile
+    schema = file.schema_arrow
     try:
-        return msgspec.json.decode((schema.metadata or {}).get(_KEY, b""), type=Told)
+        return Part(schema.names, msgspec.json.decode((schema.metadata or {}).get(_KEY, b""), type=Told))
     except msgspec.MsgspecError:
         return None
 
 
+def _whole(file: Any) -> Any:  # noqa: ANN401  # a pyarrow.Table of the same
+    return file.read()
+
+
 def _name(run: RunSource) -> str:
-    """Name a source's file: the same for the same source, from whatever folder it is given."""
-    source = _absolute(run.source)
-    parts = [part for part in re.split(r"[/\\#]", redact_text(run.source)) if part]
+    """Name a source's file: the same for the same source, by whatever path it is given."""
+    place = run.place()
+    parts = [part for part in re.split(r"[/\\#]", redact_text(place)) if part]
     stem = _UNSAFE.sub("_", parts[-1] if parts else "run")[:_LONGEST_STEM]
-    digest = blake2b(f"{run.kind.name}:{source}".encode("utf-8", "replace"), digest_size=8).hexdigest()
+    digest = blake2b(f"{run.kind.name}:{place}".encode("utf-8", "replace"), digest_size=8).hexdigest()
     return f"{PREFIX}{stem}-{digest}{_ENDING}"
 
 
-def _absolute(source: str) -> str:
-    return str(Path(source).absolute()) if _exists(source) else source
+def _stamp(states: Sequence[tuple[str, int, int]], job: Job) -> str:
+    """Tell in which state a source is, what is asked of it, and who reads it."""
+    asked = [__version__, job.attempts, sorted(job.field_map.items()), states]
+    return blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
 
 
-def _exists(source: str) -> bool:
-    try:
-        return Path(source).exists()
-    except (OSError, ValueError):  # a name that is too long, or not a name at all
-        return False
-
-
-def _is_local(run: RunSource) -> bool:
-    return _exists(run.source)
-
-
-def _stamp(run: RunSource, job: Job) -> str:
-    """Tell in which state a source is, and what is asked of it."""
-    asked = [job.attempts, sorted(job.field_map.items())]
-    state = sorted(_states(Path(run.source))) if _is_local(run) else []
-    return blake2b(msgspec.json.encode([asked, state]), digest_size=16).hexdigest()
-
-
-def _states(path: Path) -> Iterator[tuple[str, int, int]]:
-    files: Iterable[Path] = (each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+def _states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """The place, size and time of each file; one that is gone meanwhile has none."""
+    found = []
     for file in files:
-        told = file.stat()
-        yield str(file.relative_to(path)), told.st_size, told.st_mtime_ns
+        try:
+            told = file.stat()
+        except OSError:
+            continue
+        place = os.path.realpath(file).encode("utf-8", "replace").decode()
+        found.append((place, told.st_size, told.st_mtime_ns))
+    return sorted(found)
 
 
 @contextmanager

@@ -8,15 +8,17 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rldk.canonical import advice
-from rldk.errors import MissingDependencyError, SourceError
-from rldk.frame import table
-from rldk.reading import Reading, units_of
+from rldk.errors import MissingDependencyError
+from rldk.frame import links, table
+from rldk.reading import Reading, called_alike, free_name, units_of
+from rldk.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
+    from rldk.errors import SourceError
     from rldk.frame import Attempts
     from rldk.sources import Found, RunSource
 
@@ -24,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Look(NamedTuple):
-    """What a first reading of one run's source has found out.
+    """What a first reading of one source has found out.
 
     Attributes:
         runs: The ids of its runs, as they came.
@@ -44,14 +46,14 @@ class Look(NamedTuple):
     trainers: dict[str, str]
     unknown: Counter[str]
     problems: list[str]
-    failure: SourceError | None
+    failure: SourceError | MissingDependencyError | None
 
 
 class Part(NamedTuple):
-    """A source of a partition, and how many runs of each of its ids the sources before it hold."""
+    """A source of a partition, and what the ids of its runs are in the table, by the ids as they come."""
 
     run: RunSource
-    seen: dict[str, int]
+    names: dict[str, str]
 
 
 def lazy_table(
@@ -61,13 +63,14 @@ def lazy_table(
     join: bool = False,
     field_map: Mapping[str, str] | None = None,
 ) -> Any:  # noqa: ANN401  # dask.dataframe.DataFrame, of an optional library
-    """Give the TrainingMetrics table of many runs as a Dask DataFrame, a partition for each run.
+    """Give the TrainingMetrics table of many runs as a Dask DataFrame, a partition for each source.
 
-    Each source is read twice, both times by Dask's workers, which must reach it under the same path or
-    address: once now, for the columns must be known before the rows are, and once when they are asked
-    for. What belongs together is one partition: a run of which several sources hold a part and, with
-    `join`, runs that resumed one another. Each partition is sorted as `rldk.frame.table` says, and its
-    index begins at 0. `_meta.attrs` tells what `df.attrs` does.
+    A source is nearly always one run. Each is read twice, both times by Dask's workers, which must reach it
+    under the same path or address: once now, for the columns must be known before the rows are, and once
+    when they are asked for. All are looked at together, so nobody is told of each; Dask has a dashboard.
+    What belongs together is one partition: a run of which several sources hold a part and, with `join`,
+    runs that resumed one another. Each partition is sorted as `rldk.frame.table` says, and its index begins
+    at 0. `_meta.attrs` tells what `df.attrs` does.
 
     Args:
         found: The sources of the runs.
@@ -83,15 +86,17 @@ def lazy_table(
     dask, frames = _dask()
     looks = dask.compute(*[dask.delayed(look)(run, field_map) for run in found.runs])
     failures = [seen.failure for seen in looks if seen.failure is not None]
-    if len(failures) == len(looks) and failures:
+    if failures and not any(seen.runs for seen in looks):
         raise failures[0]
+    ids, alike = _ids(looks)
     names = sorted({name for seen in looks for name in seen.names})
     meta = table([], attempts=attempts, names=names)
-    meta.attrs |= _attrs(found, looks, meta.columns)
+    forks = links(_runs(looks, ids))[1] if join else []
+    meta.attrs |= _attrs(found, looks, ids, [*alike, *forks], meta.columns)
     for problem in meta.attrs["problems"]:
         _logger.warning("%s", problem)
     asked = {"attempts": attempts, "join": join, "field_map": field_map, "names": names}
-    return frames.from_map(read, _partitions(found.runs, looks, join=join) or [[]], meta=meta, **asked)
+    return frames.from_map(read, _partitions(found.runs, looks, ids, join=join) or [[]], meta=meta, **asked)
 
 
 def look(run: RunSource, field_map: Mapping[str, str] | None = None) -> Look:
@@ -123,44 +128,85 @@ def read(
 
     Raises:
         SourceError: A source that could be read before cannot be read now.
+        MissingDependencyError: A library that it needs is not installed where it is read now.
     """
     reading = Reading(field_map)
     for part in parts:
-        reading.seen = Counter(part.seen)
+        reading.names = part.names
         if not reading.read(part.run.open()):
             raise reading.failures[0]
     return table(reading.runs.values(), attempts=attempts, join=join, names=names)
 
 
-def _partitions(runs: Sequence[RunSource], looks: Sequence[Look], *, join: bool) -> list[list[Part]]:
+def _ids(looks: Sequence[Look]) -> tuple[list[dict[str, str]], list[str]]:
+    """Choose what the ids of each source's runs are in the table, as `Reading` does, and say what changes."""
+    ids = [dict(zip(own, own, strict=True)) for own in map(_own, looks)]
+    used = {run_id for names in ids for run_id in names}
+    taken = {run_id for seen in looks for run_id in seen.runs}
+    alike = []
+    for names, seen in zip(ids, looks, strict=True):
+        for run_id in seen.raw:
+            names[run_id] = free_name(run_id, taken) if run_id in used else run_id
+            if names[run_id] != run_id:
+                alike.append(called_alike(run_id, names[run_id]))
+            used.add(names[run_id])
+            taken.add(names[run_id])
+    return ids, alike
+
+
+def _own(seen: Look) -> list[str]:
+    raw = set(seen.raw)
+    return [run_id for run_id in seen.runs if run_id not in raw]
+
+
+def _runs(looks: Sequence[Look], ids: Sequence[Mapping[str, str]]) -> list[Rows]:
+    """The runs, without their rows: those of RLDK first, as `Reading` has them."""
+    own = [(names, seen, run_id) for names, seen in zip(ids, looks, strict=True) for run_id in _own(seen)]
+    raw = [(names, seen, run_id) for names, seen in zip(ids, looks, strict=True) for run_id in seen.raw]
+    runs: dict[str, Rows] = {}
+    for names, seen, run_id in [*own, *raw]:
+        rows = runs.setdefault(names[run_id], Rows(names[run_id]))
+        rows.continues = rows.continues or seen.continues.get(run_id)
+    return list(runs.values())
+
+
+def _partitions(
+    runs: Sequence[RunSource], looks: Sequence[Look], ids: Sequence[dict[str, str]], *, join: bool
+) -> list[list[Part]]:
     """Put sources together that hold parts of one run, or of runs that resumed one another."""
     groups: list[tuple[set[str], list[Part]]] = []
-    count: Counter[str] = Counter()
-    for run, seen in zip(runs, looks, strict=True):
+    for run, seen, names in zip(runs, looks, ids, strict=True):
         if seen.failure is not None:
             continue
-        part = Part(run, {run_id: count[run_id] for run_id in seen.runs})
-        count.update(seen.runs)
-        own = set(seen.runs) - set(seen.raw)
-        tied = own | ({*seen.continues, *seen.continues.values()} if join else set())
+        tied = {*names.values(), *(seen.continues.values() if join else ())}
         touched = [group for group in groups if group[0] & tied]
         groups = [group for group in groups if not group[0] & tied]
         keys = tied.union(*(group[0] for group in touched))
-        groups.append((keys, [*(part for group in touched for part in group[1]), part]))
+        groups.append((keys, [*(part for group in touched for part in group[1]), Part(run, names)]))
     return [parts for _, parts in groups]
 
 
-def _attrs(found: Found, looks: Sequence[Look], columns: Iterable[str]) -> dict[str, Any]:
-    trainers = {run: trainer for seen in looks for run, trainer in seen.trainers.items()}
+def _attrs(
+    found: Found,
+    looks: Sequence[Look],
+    ids: Sequence[Mapping[str, str]],
+    said: Sequence[str],
+    columns: Iterable[str],
+) -> dict[str, Any]:
+    trainers = {
+        names[run]: trainer
+        for names, seen in zip(ids, looks, strict=True)
+        for run, trainer in seen.trainers.items()
+    }
     unknown = sum((seen.unknown for seen in looks), Counter[str]())
-    said = advice(unknown)
-    problems = [*found.problems, *(problem for seen in looks for problem in seen.problems)]
+    advised = advice(unknown)
+    problems = [*found.problems, *(problem for seen in looks for problem in seen.problems), *said]
     return {
         "adapter": ", ".join(dict.fromkeys(run.kind.name for run in found.runs)),
         "trainers": trainers,
         "units": units_of(columns, trainers.values()),
         "unknown": dict(unknown),
-        "problems": problems + ([said] if said else []),
+        "problems": problems + ([advised] if advised else []),
     }
 
 

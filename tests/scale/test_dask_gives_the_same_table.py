@@ -85,6 +85,32 @@ def test_runs_of_others_that_are_called_alike_keep_apart(tmp_path, write_log, cl
     same(lazy, ingest_runs(paths, field_map={"kl": "kl_mean"}), cluster)
 
 
+def test_attributes_of_runs_that_are_called_alike_are_the_same(tmp_path, write_log, write_run, cluster):
+    """Trainers by the names in the table, and the notes on names; a real run keeps its name."""
+    paths = [
+        write_log(tmp_path / "x" / "out.jsonl", 2),
+        write_log(tmp_path / "y" / "out.jsonl", 3, **{"objective/kl": 0.1, "policy/approxkl_avg": 0.2}),
+        write_log(tmp_path / "z" / "out-2.jsonl", 4),
+        write_run(tmp_path / "own", "out"),
+    ]
+    with cluster.as_current():
+        lazy = ingest_runs(paths, engine="dask")
+    table = ingest_runs(paths)
+    assert lazy._meta.attrs == table.attrs
+    assert len([problem for problem in table.attrs["problems"] if "is called out too" in problem]) == 2
+    same(lazy, table, cluster)
+
+
+def test_runs_that_all_resumed_one_are_told(tmp_path, write_run):
+    """As pandas has it: they are left apart."""
+    write_run(tmp_path, "a")
+    for run_id in ("b", "c"):
+        write_run(tmp_path, run_id, start=2, continues="a")
+    lazy, table = (ingest_runs(tmp_path, engine=engine, join=True) for engine in ("dask", "pandas"))
+    assert lazy._meta.attrs == table.attrs
+    assert table.attrs["problems"]
+
+
 def test_one_source_that_cannot_be_read_stops_no_other(tmp_path, write_run, cluster):
     """It is told."""
     good = write_run(tmp_path, "good")
