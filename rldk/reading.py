@@ -114,6 +114,9 @@ class Reading:
             self._unknown += run.unknown()
             if run.trainer:
                 self._trainers[rows.run_id] = run.trainer
+            if run.is_raw and (repeats := rows.repeats()):
+                what = f"{repeats} logs have the step and the names of another one, of which the last is kept"
+                self.problems.append(f"run {rows.run_id}: {what}")
             if rows.run_id in self._runs:
                 self._runs[rows.run_id].extend(rows)
             else:

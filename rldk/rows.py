@@ -210,6 +210,19 @@ class Rows:
         counts = {"tokens_in": self._tokens_in, "tokens_out": self._tokens_out}
         return {name: np.frombuffer(count, dtype=np.int64) for name, count in counts.items()}
 
+    def repeats(self) -> int:
+        """How many logs have the step, the phase and the names of another one, which the last replaces."""
+        steps, who = self.steps, self.who
+        if bool(np.all(steps[1:] > steps[:-1])):
+            return 0
+        count = 0
+        for names, block in self._pieces():
+            places = np.frombuffer(block.places, dtype=np.int64)
+            order = np.lexsort((who[places], steps[places]))
+            at, by = steps[places][order], who[places][order]
+            count += int(np.sum((at[1:] == at[:-1]) & (by[1:] == by[:-1]))) if names else 0
+        return count
+
     def names(self) -> set[str]:
         """Every metric that was measured."""
         return set(self._known)

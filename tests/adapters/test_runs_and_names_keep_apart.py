@@ -54,6 +54,14 @@ def test_a_run_of_others_with_the_id_of_one_that_rldk_recorded(tmp_path, make_ev
     assert [problem for problem in table.attrs["problems"] if "called r too" in problem]
 
 
+def test_a_step_that_is_logged_twice_is_told(tmp_path):
+    """The last one is kept; what is logged at one step in parts is no repetition."""
+    rows = [{"step": 1, "loss": 1}, {"step": 1, "loss": 2}, {"step": 1, "reward": 3}, {"step": 2, "loss": 4}]
+    table = ingest_runs(log(tmp_path / "log.jsonl", *rows))
+    assert (table["loss"].tolist(), table["reward_mean"][0]) == ([2.0, 4.0], 3.0)
+    assert "run log: 1 logs have the step and the names of another one" in table.attrs["problems"][0]
+
+
 def test_a_file_name_of_raw_bytes(tmp_path, make_event):
     """It costs no other source anything."""
     odd = log(tmp_path / "log\udcff.jsonl", {"step": 1, "loss": 2.0})
