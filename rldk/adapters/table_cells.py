@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from decimal import Decimal
-from math import copysign, inf
+from math import copysign, inf, isnan
 from typing import TYPE_CHECKING, Any, Final
 
 from rldk.adapters.limits import Names
@@ -103,6 +103,12 @@ _ALMOST_LARGEST: Final = 1.797e308  # MLflow's pages round it
 def text_in(cell: object) -> str:
     """Read a cell as text; empty where nothing is in it."""
     return "" if cell in MISSING else str(cell)
+
+
+def id_in(cell: object) -> str:
+    """Read a cell as the id of a run, which may well be `NA`; empty where nothing is in it."""
+    is_nothing = cell is None or cell == "" or (isinstance(cell, float) and isnan(cell))
+    return "" if is_nothing else str(cell)
 
 
 def cell_number(cell: object) -> int | float | None:

@@ -7,13 +7,15 @@ import importlib
 import io
 from collections import Counter
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import msgspec
 
 from rldk.adapters import limits
 from rldk.errors import MissingDependencyError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rldk.adapters.raw import Skips
@@ -112,7 +114,40 @@ def parquet_table(path: Path, wanted: Callable[[list[str]], set[int]], problems:
         if isinstance(error, SourceError):
             raise
         raise SourceError(str(path), f"it is no Parquet file: {error}", "write it again") from error
-    return Table([header[i] for i in kept], _parquet_rows(path, arrow, file, [header[i] for i in kept]))
+    names = [header[i] for i in kept]
+    rows = _parquet_rows(path, arrow, file, names)
+    counted = _counted_index(file, header)
+    if counted is None:
+        return Table(names, rows)
+    return Table([*names, counted.name], ((number, [*row, counted.at(number)]) for number, row in rows))
+
+
+class _CountedIndex(msgspec.Struct):
+    """An index that pandas does not write as a column, for its values follow from their places."""
+
+    kind: Literal["range"]
+    name: str
+    start: int = 0
+    step: int = 1
+
+    def at(self, number: int) -> int:
+        """The value in a row, of which the first is 1."""
+        return self.start + (number - 1) * self.step
+
+
+class _ToldByPandas(msgspec.Struct):
+    index_columns: list[Any] = []
+
+
+def _counted_index(file: Any, header: Sequence[str]) -> _CountedIndex | None:  # noqa: ANN401  # pyarrow is not typed
+    """Find an index with a name that no column has, as `set_index("step")` makes it of 0, 1, 2 and so on."""
+    told = (file.schema_arrow.metadata or {}).get(b"pandas", b"{}")
+    try:
+        columns = msgspec.json.decode(told, type=_ToldByPandas).index_columns
+        index = msgspec.convert(columns[0], _CountedIndex) if len(columns) == 1 else None
+    except msgspec.MsgspecError:  # no index, one that is a column, or what somebody else wrote there
+        return None
+    return index if index is not None and index.name not in header else None
 
 
 def delimiter_of(path: Path, names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from rldk.adapters.table_cells import (
     Runs,
     cell_number,
     clock_of,
+    id_in,
     numbers_in,
     text_in,
 )
@@ -58,7 +59,7 @@ class Wide:
     def events(self, rows: Iterable[tuple[int, list[Any]]]) -> Iterator[Event]:
         """Give an event for each row with a step and a number."""
         for place, row in rows:
-            run_id = text_in(row[self._run]) if self._run is not None else ""
+            run_id = id_in(row[self._run]) if self._run is not None else ""
             run_id = run_id or self._runs.default
             axis, step = self._step_of(run_id, row)
             clock, at = clock_of(row, self._times)
@@ -117,7 +118,7 @@ class Long:
 
     def _point(self, place: int, row: list[Any]) -> _Point | None:
         name = text_in(row[self._metric]) if self._metric is not None else self._called[1]
-        run_id = (text_in(row[self._run]) if self._run is not None else "") or self._called[0]
+        run_id = (id_in(row[self._run]) if self._run is not None else "") or self._called[0]
         step = None if self._step is None else whole(row[self._step])
         if row[self._value] in MISSING:
             return None

@@ -6,6 +6,7 @@ import json
 import sys
 from itertools import permutations
 
+import pandas as pd
 import pytest
 
 from rldk import event as event_json
@@ -60,6 +61,18 @@ def test_a_step_that_is_logged_twice_is_told(tmp_path):
     table = ingest_runs(log(tmp_path / "log.jsonl", *rows))
     assert (table["loss"].tolist(), table["reward_mean"][0]) == ([2.0, 4.0], 3.0)
     assert "run log: 1 logs have the step and the names of another one" in table.attrs["problems"][0]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_run_may_be_called_na(tmp_path, ending):
+    """To a table that is text like any other."""
+    path = tmp_path / f"log.{ending}"
+    rows = pd.DataFrame({"run_id": ["", "", "NA", "NA"], "step": [0, 1, 0, 1], "loss": [1.0, 2.0, 3.0, 4.0]})
+    rows.to_csv(path, index=False) if ending == "csv" else rows.to_parquet(path)
+    assert {run: part["loss"].tolist() for run, part in ingest_runs(path).groupby("run_id")} == {
+        "NA": [3.0, 4.0],
+        "log": [1.0, 2.0],
+    }
 
 
 def test_a_file_name_of_raw_bytes(tmp_path, make_event):

@@ -11,6 +11,7 @@ import pytest
 
 from rldk.adapters.tables import TableAdapter
 from rldk.errors import SourceError
+from rldk.ingest import ingest_runs
 
 
 @pytest.fixture
@@ -125,3 +126,20 @@ def test_a_table_without_steps_is_an_error(tmp_path):
     assert not adapter.can_handle()
     with pytest.raises(SourceError, match=r"epoch, loss.*'step'"):
         list(adapter.events())
+
+
+@pytest.mark.parametrize("steps", [range(4), range(10, 50, 10), [3, 1, 4, 5]])
+def test_a_step_that_is_pandas_index_is_read(tmp_path, steps):
+    """Where it counts evenly pandas writes no column for it, and says so beside the columns."""
+    table = pd.DataFrame({"step": steps, "loss": [1.0, 2.0, 3.0, 4.0]}).set_index("step")
+    table.to_parquet(tmp_path / "log.parquet")
+    read = ingest_runs(tmp_path / "log.parquet")
+    assert dict(zip(read["step"], read["loss"], strict=True)) == dict(zip(steps, table["loss"], strict=True))
+
+
+@pytest.mark.parametrize("told", [b"", b"[]", b'{"index_columns": [{"kind": "range", "name": null}]}', b"{"])
+def test_what_pandas_says_may_be_anything(tmp_path, told):
+    """A file of somebody else is read by its columns."""
+    columns = pa.table({"step": [1, 2], "loss": [1.0, 2.0]}).replace_schema_metadata({b"pandas": told})
+    pq.write_table(columns, tmp_path / "log.parquet")
+    assert ingest_runs(tmp_path / "log.parquet")["step"].tolist() == [1, 2]
