@@ -5,80 +5,33 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from hashlib import blake2b
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, get_args
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 import msgspec
 
 from rldk._version import __version__
-from rldk.errors import MissingDependencyError, SettingError, SourceError, TargetError
+from rldk.errors import MissingDependencyError, SettingError, SourceError
 from rldk.export import arrow, as_arrow
 from rldk.frame import Attempts
-from rldk.reading import Reading, called_alike, free_name
+from rldk.parts import ENDING, PREFIX, Named, Told, opened, whole
+from rldk.reading import Reading, free_name
 from rldk.redact import redact_text
 from rldk.schema import DTYPES, METRIC_DTYPE, SEGMENT
 from rldk.sources import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from rldk.parts import Part
     from rldk.sources import RunSource
 
-_T = TypeVar("_T")
-
-PREFIX: Final = "part-"
-_ENDING: Final = ".parquet"
-_KEY: Final = b"rldk"
 _UNSAFE: Final = re.compile(r"[^\w.\-]+", re.ASCII)
 _LONGEST_STEM: Final = 60
 _ASKED_AT_ONCE: Final = 16
-
-
-class Named(msgspec.Struct, frozen=True):
-    """What a run that RLDK did not record is called in the data set, and since when: who was first keeps it.
-
-    Attributes:
-        name: Its id in the data set.
-        since: When the call began that wrote it first, in seconds since the epoch.
-    """
-
-    name: str
-    since: float
-
-
-class Told(msgspec.Struct, kw_only=True):
-    """What a file of the data set tells of itself, in its Parquet metadata.
-
-    Attributes:
-        stamp: In which state the source was read, with which settings, by which version; empty where that
-            cannot be told, so that it is read again.
-        own: The ids of its runs that RLDK recorded.
-        raw: Its other runs, by the ids as they came.
-        problems: What could not be read, a sentence each.
-    """
-
-    stamp: str
-    own: list[str]
-    raw: dict[str, Named]
-    problems: list[str]
-
-    def said(self) -> list[str]:
-        """What there is to say of the file: the problems, and which runs are not called as they came."""
-        alike = [called_alike(run_id, run.name) for run_id, run in self.raw.items() if run.name != run_id]
-        return [*self.problems, *map(redact_text, alike)]
-
-
-class Part(NamedTuple):
-    """What a file of the data set is known by: its columns, and what it tells of itself."""
-
-    columns: list[str]
-    told: Told
 
 
 class Claim(NamedTuple):
@@ -203,7 +156,7 @@ def write_dataset(
         field_map=dict(field_map or {}),
         is_again=again,
     )
-    with _writing(job) as files:
+    with opened(job.target, job.storage) as files:
         files.fs.makedirs(files.path, exist_ok=True)
     done = Done(problems=found.problems)
     lacking = None
@@ -249,7 +202,7 @@ def write_part(run: RunSource, job: Job) -> Outcome:
     shown = redact_text(run.source)
     states = _states(run.files())
     before = _stamp(states, job)
-    with _writing(job) as files:
+    with opened(job.target, job.storage) as files:
         part = files.part(_name(run))
     if part is not None and part.told.stamp == before and not job.is_again:
         return Outcome(source=shown, problems=part.told.said())
@@ -268,7 +221,7 @@ def write_part(run: RunSource, job: Job) -> Outcome:
     )
     named = _as_before(told, {} if part is None else part.told.raw)
     written = _united(as_arrow(table), list(table.columns), _renamed(told, named))
-    with _writing(job) as files:
+    with opened(job.target, job.storage) as files:
         files.write(_name(run), written, named)
     return Outcome(source=shown, rows=len(table), problems=named.said())
 
@@ -316,7 +269,7 @@ def unify(job: Job) -> list[str]:
     Raises:
         TargetError: It cannot be written.
     """
-    with _writing(job) as files:
+    with opened(job.target, job.storage) as files:
         names = files.names()
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             found = dict(zip(names, pool.map(files.part, names), strict=True))
@@ -327,7 +280,7 @@ def unify(job: Job) -> list[str]:
             part = parts[name]
             if part.columns == columns and told == part.told:
                 continue
-            table = files.read(name, _whole)
+            table = files.read(name, whole)
             if table is None:
                 problems.append(_left(name))
                 continue
@@ -387,74 +340,13 @@ def _united(table: Any, columns: Sequence[str], renamed: Mapping[str, str]) -> A
     return pa.table({name: have[name] for name in columns})
 
 
-class _Files:
-    """The files of one data set."""
-
-    def __init__(self, fs: Any, path: str) -> None:  # noqa: ANN401  # fsspec.AbstractFileSystem
-        self.fs = fs
-        self.path = path
-
-    def names(self) -> list[str]:
-        self.fs.invalidate_cache()
-        found = (
-            str(each["name"]).rsplit("/", 1)[-1]
-            for each in self.fs.ls(self.path, detail=True)
-            if each["type"] == "file"
-        )
-        return sorted(name for name in found if name.startswith(PREFIX) and name.endswith(_ENDING))
-
-    def part(self, name: str) -> Part | None:
-        """What a file is known by; None where there is none, it is damaged, or RLDK did not write it."""
-        return self.read(name, _part)
-
-    def read(self, name: str, get: Callable[[Any], _T | None]) -> _T | None:
-        """Get something out of a `pyarrow.parquet.ParquetFile`; None where it is missing or damaged."""
-        try:
-            with self.fs.open(f"{self.path}/{name}", "rb") as file:
-                return get(arrow().parquet.ParquetFile(file))
-        except (FileNotFoundError, arrow().ArrowException):
-            return None
-        except OSError as error:
-            if error.errno is not None:  # Arrow's own, which tell of damage, have none
-                raise
-            return None
-
-    def write(self, name: str, table: Any, told: Told) -> None:  # noqa: ANN401  # pyarrow.Table
-        """Write a file; it appears whole or not at all, and an upload begins when all of it is there."""
-        table = table.replace_schema_metadata({_KEY: msgspec.json.encode(told)})
-        body = arrow().BufferOutputStream()
-        arrow().parquet.write_table(table, body)
-        content = body.getvalue().to_pybytes()
-        if "file" not in self.fs.protocol:
-            self.fs.pipe_file(f"{self.path}/{name}", content)
-            return
-        new = Path(self.path, f".{name}.{uuid4().hex}")
-        try:
-            new.write_bytes(content)
-            new.replace(Path(self.path, name))
-        finally:
-            new.unlink(missing_ok=True)
-
-
-def _part(file: Any) -> Part | None:  # noqa: ANN401  # pyarrow.parquet.ParquetFile
-    schema = file.schema_arrow
-    try:
-        return Part(schema.names, msgspec.json.decode((schema.metadata or {}).get(_KEY, b""), type=Told))
-    except msgspec.MsgspecError:
-        return None
-
-
-def _whole(file: Any) -> Any:  # noqa: ANN401  # a pyarrow.Table of the same
-    return file.read()
-
-
 def _name(run: RunSource) -> str:
     """Name a source's file: the same for the same source, by whatever path it is given."""
     place = run.place()
     parts = [part for part in re.split(r"[/\\#]", redact_text(place)) if part]
     stem = _UNSAFE.sub("_", parts[-1] if parts else "run")[:_LONGEST_STEM]
     digest = blake2b(f"{run.kind.name}:{place}".encode("utf-8", "replace"), digest_size=8).hexdigest()
-    return f"{PREFIX}{stem}-{digest}{_ENDING}"
+    return f"{PREFIX}{stem}-{digest}{ENDING}"
 
 
 def _stamp(states: Sequence[tuple[str, int, int]], job: Job) -> str:
@@ -474,27 +366,3 @@ def _states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
         place = os.path.realpath(file).encode("utf-8", "replace").decode()
         found.append((place, told.st_size, told.st_mtime_ns))
     return sorted(found)
-
-
-@contextmanager
-def _writing(job: Job) -> Iterator[_Files]:
-    arrow()
-    try:
-        fsspec = importlib.import_module("fsspec.core")
-    except ImportError as error:
-        raise MissingDependencyError("writing a data set", "fsspec", "parquet") from error
-    shown = redact_text(job.target)
-    remedy = "check the folder or URL, its credentials, and that its place can be reached"
-    try:
-        fs, path = fsspec.url_to_fs(job.target, **job.storage)
-        yield _Files(fs, path.rstrip("/"))
-    except ImportError as error:
-        raise TargetError(shown, str(error), "install what fsspec needs for it") from error
-    except _failures() as error:
-        raise TargetError(shown, redact_text(str(error) or type(error).__name__), remedy) from error
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What file systems raise; S3's library has exceptions that are no OSError."""
-    botocore = sys.modules.get("botocore.exceptions")
-    return (OSError, ValueError) if botocore is None else (OSError, ValueError, botocore.BotoCoreError)
