@@ -70,7 +70,7 @@ class MLflowAdapter:
         A run's histories are held in memory, at most 24 bytes a point, until its last event is read.
 
         Raises:
-            SourceError: The run cannot be read, or holds no metric.
+            SourceError: The run cannot be read, or holds no metric and is none of RLDK's.
             MissingDependencyError: MLflow, or the driver of the database, is not installed.
         """
         del repeats  # a database holds no point twice
@@ -144,7 +144,7 @@ class MLflowAdapter:
         if run.info.lifecycle_stage != ACTIVE:
             remedy = f"restore it: mlflow runs restore --run-id {run.info.run_id}"
             raise self._error("the run is deleted", remedy)
-        if not run.histories():
+        if not run.histories() and f"{told.OURS}run_id" not in run.data.tags:
             reason = f"the run {run.info.run_id} holds no metrics"
             raise self._error(reason, "give a run in which something was logged", _UnreadableRunError)
 

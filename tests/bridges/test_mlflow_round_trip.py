@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rldk.ingest import ingest_runs
 from rldk_mlflow.adapter import MLflowAdapter
 from rldk_mlflow.sink import MLflowSink
 
@@ -75,3 +76,9 @@ def test_a_run_without_tags_is_still_read(run: Event, event: Callable[..., Event
         if tag.startswith("rldk."):
             mlflow.MlflowClient().delete_tag(home.run_id, tag)
     assert {e.run_id for e in MLflowAdapter(home.source).events()} == {home.run_id}
+
+
+def test_a_run_that_has_only_begun_is_an_empty_one(run: Event) -> None:
+    """As its journal is: it was killed before its first step, or has not come to it."""
+    assert through_mlflow(run, []) == []
+    assert ingest_runs(MLflowSink.create().open(run).source).empty
