@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 # As transformers' callbacks rewrite a log's keys for W&B and TensorBoard:
 # https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/integrations/integration_utils.py
-_TRAIN: Final = "train/"
-_EVAL: Final = "eval/"
+# With a dot W&B shows what was logged nested.
+_TRAIN: Final = re.compile(r"\Atrain[/.]")
+_EVAL: Final = re.compile(r"\Aeval[/.]")
+_PARTS: Final = re.compile(r"[/.]")
 _EVAL_KEY: Final = "eval_"
 _AXES: Final = frozenset({"train/global_step", "global_step", "trainer/global_step"})
 
@@ -196,7 +198,7 @@ def advice(unknown: Counter[str]) -> str:
 
 def nearest(name: str) -> list[str]:
     """Canonical names that look like a name, the likeliest first."""
-    leaf = name.rsplit("/", 1)[-1].lower()
+    leaf = _PARTS.split(name)[-1].lower()
     looks = _looks()
     close = difflib.get_close_matches(leaf, looks, n=_NEAREST, cutoff=_NEAR_ENOUGH)
     words = set(_WORD.findall(leaf))
@@ -224,9 +226,7 @@ def _plain(name: str) -> str:
     ours = metric_name(name)
     if ours is not None and ours.kind == "metrics" and not ours.is_data:
         return (_EVAL_KEY if ours.phase == "eval" else "") + ours.name
-    if name.startswith(_EVAL):
-        return _EVAL_KEY + name.removeprefix(_EVAL)
-    return name.removeprefix(_TRAIN)
+    return _TRAIN.sub("", _EVAL.sub(_EVAL_KEY, name))
 
 
 def _apart(named: Iterable[tuple[str, str]]) -> dict[str, str]:

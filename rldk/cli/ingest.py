@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import socket
 import sys
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -248,11 +250,27 @@ def _client(address: str | None) -> Iterator[Any]:
     except ImportError as error:
         raise MissingDependencyError("--scheduler", "distributed", "dask") from error
     try:
+        _must_answer(address)
         client = Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise SettingError("--scheduler", address, f"the address of one that answers ({error})") from error
     with client:
         yield client
+
+
+def _must_answer(address: str) -> None:
+    """Make sure that somebody listens there: a client of Dask that finds nobody leaves tracebacks behind.
+
+    Raises:
+        OSError: Nobody does.
+        ValueError: It is no address.
+    """
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme not in {"tcp", "tls"}:
+        return
+    if parts.hostname is None or parts.port is None:
+        raise ValueError("it has no host or no port")
+    socket.create_connection((parts.hostname, parts.port), timeout=5).close()
 
 
 def _tell(done: Done, out: str) -> None:

@@ -52,7 +52,7 @@ def test_the_trainer_is_found_by_its_keys(tmp_path):
     )
 
 
-@pytest.mark.parametrize("prefix", ["", "train/"])
+@pytest.mark.parametrize("prefix", ["", "train/", "train."])
 def test_a_trackers_prefix_is_taken_off(prefix):
     """As transformers' callbacks put it on for W&B and TensorBoard."""
     logs = {f"{prefix}reward": 1.0, f"{prefix}kl": 0.5, "eval/reward": 2.0, "train/global_step": 7}

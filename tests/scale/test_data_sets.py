@@ -453,6 +453,7 @@ def test_the_command_uses_a_cluster(tmp_path, write_run, cluster):
         (("-o", "{out}.csv", "--scheduler", "tcp://x:1"), "a data set as --out"),
         (("-o", "s3://bucket/x.csv"), "a file on this machine"),
         (("-o", "{out}/", "--scheduler", "tcp://127.0.0.1:9"), "one that answers"),
+        (("-o", "{out}/", "--scheduler", "nonsense"), "no host or no port"),
     ],
 )
 def test_what_does_not_go_together_is_said(tmp_path, write_run, words, said):
