@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rldk.canonical import advice
 from rldk.errors import MissingDependencyError
-from rldk.frame import links, table
+from rldk.frame import links, measured, table
 from rldk.reading import Reading, called_alike, free_name, units_of
 from rldk.rows import Rows
 
@@ -31,7 +31,7 @@ class Look(NamedTuple):
     Attributes:
         runs: The ids of its runs, as they came.
         raw: Those of them that RLDK did not record.
-        names: Every metric.
+        names: Every metric that is in a row of its table.
         continues: Run to the run whose checkpoint it resumed.
         trainers: Run to its trainer.
         unknown: How often each name came that the catalog does not know.
@@ -84,7 +84,7 @@ def lazy_table(
         MissingDependencyError: Dask is not installed.
     """
     dask, frames = _dask()
-    looks = dask.compute(*[dask.delayed(look)(run, field_map) for run in found.runs])
+    looks = dask.compute(*[dask.delayed(look)(run, field_map, attempts) for run in found.runs])
     failures = [seen.failure for seen in looks if seen.failure is not None]
     if failures and not any(seen.runs for seen in looks):
         raise failures[0]
@@ -99,7 +99,7 @@ def lazy_table(
     return frames.from_map(read, _partitions(found.runs, looks, ids, join=join) or [[]], meta=meta, **asked)
 
 
-def look(run: RunSource, field_map: Mapping[str, str] | None = None) -> Look:
+def look(run: RunSource, field_map: Mapping[str, str] | None = None, attempts: Attempts = "latest") -> Look:
     """Read one source for what must be known before its rows are."""
     reading = Reading(field_map)
     reading.read(run.open())
@@ -107,7 +107,7 @@ def look(run: RunSource, field_map: Mapping[str, str] | None = None) -> Look:
     return Look(
         runs=[rows.run_id for rows in runs],
         raw=reading.raw,
-        names={name for rows in runs for name in rows.names()},
+        names=measured(runs, attempts=attempts),
         continues={rows.run_id: rows.continues for rows in runs if rows.continues is not None},
         trainers=reading.trainers,
         unknown=reading.unknown,

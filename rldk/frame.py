@@ -79,7 +79,7 @@ def table(
         raise SettingError("attempts", attempts, "latest or all")
     told = joined(runs) if join else list(runs)
     parts = [_placed(rows, attempts) for rows in sorted(told, key=_run_id)]
-    told_names = (name for part in parts for name in part.rows.names()) if names is None else names
+    told_names = {name for part in parts for name in part.names()} if names is None else names
     makers: dict[str, Callable[[Sequence[_Part], str], Any]] = {
         name: _MAKERS.get(name, _metric) for name in (*DTYPES, *([SEGMENT.name] if attempts == "all" else []))
     }
@@ -88,6 +88,11 @@ def table(
         column_of(name): _metric(parts, name) for name in sorted(set(told_names) - set(LEADING_METRICS))
     }
     return pd.DataFrame(columns, copy=False)
+
+
+def measured(runs: Iterable[Rows], *, attempts: Attempts = "latest") -> set[str]:
+    """Every metric that becomes a column of the table of these runs, as long as none of them are joined."""
+    return {name for rows in runs for name in _placed(rows, attempts).names()}
 
 
 def joined(runs: Iterable[Rows]) -> list[Rows]:
@@ -158,6 +163,17 @@ class _Part:
 
     def __len__(self) -> int:
         return len(self.firsts)
+
+    def names(self) -> set[str]:
+        """The metrics of its rows; what was measured in superseded ones alone is none of them."""
+        kept = self.row_of != _DROPPED
+        if bool(kept.all()):
+            return set(self._cells)
+        return {
+            name
+            for name, pieces in self._cells.items()
+            if any(bool(kept[places].any()) for places, _ in pieces)
+        }
 
     def write(self, name: str, values: Values, missing: NDArray[np.bool_]) -> None:
         """Write a metric into its part of a column."""

@@ -223,10 +223,6 @@ class Rows:
             count += int(np.sum((at[1:] == at[:-1]) & (by[1:] == by[:-1]))) if names else 0
         return count
 
-    def names(self) -> set[str]:
-        """Every metric that was measured."""
-        return set(self._known)
-
     def cells(self) -> dict[str, list[tuple[Places, Values]]]:
         """For each metric the numbers of the events that have it, and their values.
 

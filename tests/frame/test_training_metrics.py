@@ -193,6 +193,14 @@ def test_a_resumed_run_discards_what_lay_beyond_its_checkpoint(log, begun):
     assert training_metrics(events, attempts="all")["step"].tolist() == [1, 2, 3, 3, 4, 5]
 
 
+def test_what_was_measured_in_superseded_steps_alone_is_no_column(log, begun):
+    """Unless they are asked for."""
+    events = [begun(0, 0), log(1, {"loss": 1.0}), log(2, {"loss": 1.0, "lost": 2.0}), begun(1, 1)]
+    events += [log(2, {"loss": 3.0}, segment=1)]
+    assert "lost" not in training_metrics(events).columns
+    assert training_metrics(events, attempts="all")["lost"].tolist() == [pd.NA, 2.0, pd.NA]
+
+
 def test_a_training_that_begins_anew_is_not_mixed_with_an_earlier_one(log, begun):
     """Two trainings under one tracker run: the table is the later one's."""
     events = [begun(0, 0), *(log(step, {"loss": 1.0}) for step in (1, 2, 3)), begun(1, 0)]
