@@ -101,6 +101,8 @@ def mlflow_server(_mlflow_server, monkeypatch):
 
 
 def _configured(uri, monkeypatch):
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)  # what an earlier test has set would go before
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     yield uri

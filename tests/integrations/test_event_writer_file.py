@@ -149,7 +149,7 @@ def test_an_active_mlflow_run_names_the_run(path, tmp_path):
     with mlflow.start_run() as active:
         callback = EventWriterCallback(path)
         train(callback)
-    mlflow.set_tracking_uri("")
+    mlflow.set_tracking_uri(None)
     assert callback.run_id == active.info.run_id
 
 
