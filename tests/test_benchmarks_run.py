@@ -9,7 +9,7 @@ from benchmarks import page
 from benchmarks.result import Goal, Result, Row, Table
 from benchmarks.runner import NAMES, PAGE
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(660)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def quick_results(tmp_path_factory):
     """What `python -m benchmarks --quick` finds, by name."""
     found = tmp_path_factory.mktemp("benchmarks") / "found.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(found)]
-    subprocess.run(command, cwd=PAGE.parents[1], check=True, timeout=600)
+    subprocess.run(command, cwd=PAGE.parents[1], check=True, timeout=280)
     return {result.name: result for result in msgspec.json.decode(found.read_bytes(), type=list[Result])}
 
 
