@@ -1,1 +1,1 @@
-"""What is watched beside the trainer's own numbers."""
+"""Is the run well? Rules over what it logs, its resources and its checkpoints."""

@@ -1,0 +1,271 @@
+"""Which rules fire now: they are asked at each event, and heard once it lasts."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from rldk.health.absence import why_absent
+from rldk.health.rule import LEVELS, SEVERITIES, Verdict, unavailable
+from rldk.health.window import CHECKPOINT, RESOURCE, Window, is_broken
+from rldk.redact import redact, redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rldk.event import Event
+    from rldk.health.rule import Rule, Severity, State
+
+_logger = logging.getLogger(__name__)
+
+_WORST: Final = {0: "ok", 1: "ok", 2: "warning", 3: "critical"}
+"""What a run's verdict is, by the worst level that a rule reached: to inform is no judgement."""
+
+
+class Change(NamedTuple):
+    """A rule begins to fire, gets worse, or is over.
+
+    Attributes:
+        rule: The rule.
+        state: `firing`, or `ok` where it is over.
+        severity: How bad it is, or was.
+        step: The step at which it was seen.
+        since_step: The first bad step.
+        verdict: What the rule said; where it is over, what it had said last.
+    """
+
+    rule: Rule
+    state: State
+    severity: Severity
+    step: int
+    since_step: int
+    verdict: Verdict
+
+    @property
+    def message(self) -> str:
+        """One sentence for people, without its stop."""
+        if self.state == "firing":
+            return redact_text(f"{self.rule.title}: {self.verdict.reason}")
+        was = f"it was {self.severity} since step {self.since_step}"
+        return f"{self.rule.title}: over since step {self.step}; {was}"
+
+    @property
+    def level(self) -> int:
+        """0 where it is over, else 1 to 3 for info to critical."""
+        return LEVELS[self.severity] if self.state == "firing" else 0
+
+
+class Monitor:
+    """Asks the rules at each event of a run, in order; to the same events it says the same.
+
+    Args:
+        rules: The rules, each of another name.
+
+    Attributes:
+        errors: How often a rule raised an error.
+    """
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._standings = {rule.name: _Standing(rule) for rule in rules}
+        self._by_part: dict[str, list[_Standing]] = {}
+        for standing in self._standings.values():
+            self._by_part.setdefault(standing.rule.part, []).append(standing)
+        self._window = Window(_kept(standing.rule for standing in self._standings.values()))
+        self.errors = 0
+
+    def take(self, event: Event) -> list[Change]:
+        """Take over an event, and tell what it changes."""
+        if event.kind == "run":
+            self._window.begin(event)
+            return []
+        part = event.phase if event.kind == "metrics" else event.kind
+        if event.kind not in {"metrics", RESOURCE, CHECKPOINT} or event.model_info.get("rank"):
+            return []
+        self._window.add(part, event)
+        changes = (self._ask(standing) for standing in self._by_part.get(part, ()))
+        return [change for change in changes if change is not None]
+
+    def _ask(self, standing: _Standing) -> Change | None:
+        rule, window = standing.rule, self._window
+        if not standing.is_asked(window.current) or any(
+            is_broken(window.current.get(name, 0)) for name in rule.reads
+        ):
+            return None
+        if reason := self._why_not(rule):
+            standing.verdict = unavailable(reason)
+            return None
+        try:
+            verdict = rule.judge(window)
+        except Exception as error:  # noqa: BLE001  # a rule of the user's, in the midst of their training
+            verdict = self._failed(rule, error)
+        return standing.take(verdict, window.step)
+
+    def _failed(self, rule: Rule, error: Exception) -> Verdict:
+        self.errors += 1
+        said = redact_text(f"{type(error).__name__}: {error}")
+        level = logging.ERROR if self.errors == 1 else logging.DEBUG
+        _logger.log(level, "the health rule %s failed: %s", rule.name, said, exc_info=error)
+        return unavailable(f"the rule failed ({said})")
+
+    def _why_not(self, rule: Rule) -> str:
+        """Why a rule cannot be asked now; empty where it can."""
+        window = self._window
+        if rule.trainers and window.trainer not in rule.trainers:
+            whose = ", ".join(rule.trainers)
+            return f"it is about {whose}, and this trainer is {window.trainer or 'not known'}"
+        if reason := rule.cannot_apply(window):
+            return reason
+        for name, unit in rule.reads.items():
+            if name.endswith("*"):
+                continue
+            if not window.has_logged(name, rule.part):
+                return why_absent(name, rule.part, window)
+            if unit and (there := window.unit(name)) and there != unit:
+                return f"{name} is in {there} here, and the rule is made for {unit}"
+            count = len(window.series(name, rule.part))
+            if count < rule.warm_up:
+                return f"{name} has {count} finite points so far, and the rule needs {rule.warm_up}"
+        return ""
+
+    @property
+    def verdict(self) -> str:
+        """`ok`, `warning` or `critical` as of now; `unknown` as long as no rule could judge anything."""
+        return self._verdict(standing.level for standing in self._standings.values())
+
+    @property
+    def firing(self) -> list[str]:
+        """The rules that fire now, the worst first."""
+        bad = [standing for standing in self._standings.values() if standing.level]
+        return [standing.rule.name for standing in sorted(bad, key=lambda standing: -standing.level)]
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the state of each rule: what the end event and the reports hold as `health`."""
+        return {
+            "verdict": self._verdict(standing.worst for standing in self._standings.values()),
+            "firing": self.firing,
+            "rules": [self._line(standing) for standing in self._standings.values()],
+        }
+
+    def _verdict(self, levels: Iterable[int]) -> str:
+        if not any(standing.points for standing in self._standings.values()):
+            return "unknown"
+        return _WORST[max(levels, default=0)]
+
+    def _line(self, standing: _Standing) -> dict[str, Any]:
+        rule = standing.rule
+        state, reason = standing.state, standing.verdict.reason
+        if state == "unavailable":
+            reason = self._why_not(rule) or reason or "it was never asked"
+        return {
+            "rule": rule.name,
+            "title": rule.title,
+            "state": state,
+            "severity": SEVERITIES.get(standing.worst),
+            "reason": redact_text(reason),
+            "advice": rule.advice,
+            "source": rule.source,
+            "metrics": list(rule.reads),
+            "alerts": standing.alerts,
+            "first_step": standing.first_step,
+            "last_step": standing.last_step,
+            "points": standing.points,
+        }
+
+
+def facts(change: Change, monitor: Monitor) -> dict[str, Any]:
+    """What an alert event tells in `model_info["alert"]`."""
+    rule = change.rule
+    return {
+        "rule": rule.name,
+        "title": rule.title,
+        "state": change.state,
+        "severity": change.severity,
+        "message": change.message,
+        "evidence": redact(dict(change.verdict.evidence)),
+        "metrics": list(rule.reads),
+        "since_step": change.since_step,
+        "advice": rule.advice,
+        "source": rule.source,
+        "verdict": monitor.verdict,
+        "firing": monitor.firing,
+    }
+
+
+def _kept(rules: Iterable[Rule]) -> Mapping[str, set[str]]:
+    kept: dict[str, set[str]] = {}
+    for rule in rules:
+        kept.setdefault(rule.part, set()).update(rule.reads)
+        for name in rule.looks_at:  # `eval/loss` is the part eval's
+            part, _, metric = name.rpartition(":")
+            kept.setdefault(part or rule.part, set()).add(metric)
+    return kept
+
+
+class _Standing:
+    """How a rule stands: what it said lately, and what has been told of it."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.verdict = Verdict("unavailable")
+        self.level = self.worst = self.alerts = self.points = 0
+        self.first_step: int | None = None
+        self.last_step: int | None = None
+        self._lately: deque[int] = deque(maxlen=rule.persistence.points)
+        self._told = 0
+        self._last_told = 0
+        self._told_at = -rule.cooldown
+        self._since = 0
+        self._bad = self.verdict
+        self._prefixes = tuple(name[:-1] for name in rule.reads if name.endswith("*"))
+
+    @property
+    def state(self) -> State:
+        """`firing`, `ok`, or `unavailable` where it cannot judge."""
+        return "firing" if self.level else self.verdict.state if self.verdict.state != "firing" else "ok"
+
+    def is_asked(self, current: Mapping[str, int | float]) -> bool:
+        """Whether an event holds anything that the rule reads."""
+        reads = self.rule.reads
+        if not reads or not reads.keys().isdisjoint(current):
+            return True
+        return bool(self._prefixes) and any(name.startswith(self._prefixes) for name in current)
+
+    def take(self, verdict: Verdict, step: int) -> Change | None:
+        """Take over what the rule says of a point, and tell whether that changes anything."""
+        self.verdict = verdict
+        if verdict.state == "unavailable":
+            return None
+        self.points += 1
+        level = 0 if verdict.severity is None else LEVELS[verdict.severity]
+        if level:
+            if not any(self._lately) and not self.level:
+                self._since = step
+            self.last_step, self._bad = step, verdict
+        self._lately.append(level)
+        self.level = self._lasting()
+        self.worst = max(self.worst, self.level)
+        return self._spoken(step)
+
+    def _lasting(self) -> int:
+        """The worst level that enough of the last points reach; what fires goes on until none does."""
+        hits = self.rule.persistence.hits
+        lasting = sorted(self._lately, reverse=True)[hits - 1] if len(self._lately) >= hits else 0
+        return lasting or (min(self.level, max(self._lately)) if self.level else 0)
+
+    def _spoken(self, step: int) -> Change | None:
+        if self.level > self._told:
+            is_quiet = self.points - self._told_at < self.rule.cooldown and self.level <= self._last_told
+            return None if is_quiet else self._speak("firing", self.level, step)
+        if self._told and not self.level:
+            return self._speak("ok", self._told, step)
+        return None
+
+    def _speak(self, state: State, level: int, step: int) -> Change:
+        if state == "firing":
+            self.alerts += 1
+            self._told_at = self.points
+            self.first_step = self._since if self.first_step is None else self.first_step
+            self._last_told = level
+        self._told = level if state == "firing" else 0
+        return Change(self.rule, state, SEVERITIES[level], step, self._since, self._bad)
