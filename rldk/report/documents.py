@@ -53,7 +53,7 @@ _GPU_FRACTION: Final = re.compile(r"(gpu\d+)_memory_used_frac")
 _YEAR_10000: Final = 253_402_300_800
 
 
-def as_json(document: msgspec.Struct) -> bytes:
+def as_json(document: object) -> bytes:
     """Write a document as strict JSON, readable for people: NaN and the infinities have their names."""
     told = spell_non_finite(msgspec.to_builtins(document, str_keys=True, enc_hook=str))
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1)
@@ -115,7 +115,7 @@ def final_report(
         alerts=_counts(story),
         resources=_resources(story),
         checkpoints=_checkpoints(story),
-        delivery={report.tracker: _delivered(report) for report in deliveries},
+        delivery={report.tracker: delivered(report) for report in deliveries},
         stopped_by=text(end.model_info, "stopped_by") or None if end is not None else None,
         files=list(files),
     )
@@ -143,8 +143,9 @@ def _run(story: Story) -> RunFacts:
 
 def main_panels(story: Story) -> list[tuple[str, ...]]:
     """The plots of a run's training: lists of metrics that share an axis."""
-    wanted = (name for episode in story.episodes for name in episode.metrics)
-    return panels.panels(story.trainer, story.names["train"], wanted)
+    measured = story.names["train"]
+    wanted = (name for name in measured if any(episode.is_about(name) for episode in story.episodes))
+    return panels.panels(story.trainer, measured, wanted)
 
 
 def summaries(story: Story, phase: str) -> dict[str, MetricSummary]:
@@ -198,6 +199,7 @@ def _state(told: Mapping[str, Any]) -> RuleState:
         advice=text(told, "advice"),
         source=text(told, "source"),
         metrics=_names(told, "metrics"),
+        applies=told.get("applies") is not False,
         alerts=_whole(told, "alerts") or 0,
         first_step=_whole(told, "first_step"),
         last_step=_whole(told, "last_step"),
@@ -256,7 +258,8 @@ def _saved(checkpoint: Checkpoint) -> CheckpointSummary:
     )
 
 
-def _delivered(report: DeliveryReport) -> Delivered:
+def delivered(report: DeliveryReport) -> Delivered:
+    """What a tracker has of a run, and where; no secret is in it."""
     home = report.home
     return Delivered(
         url=redact_text(home.url) if home is not None and home.url else None,

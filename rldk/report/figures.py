@@ -17,7 +17,7 @@ from rldk.report.story import known
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rldk.report.story import Story
+    from rldk.report.story import Episode, Series, Story
 
 _MOST_LINES: Final = 5
 _MOST_SPANS: Final = 200
@@ -76,9 +76,7 @@ def _of_panel(
         (story.series(each, "eval"), True) for each in evaluated if {each, documents.of_set(each)} & {*panel}
     ]
     measured = [(series, is_eval) for series, is_eval in there if len(series.values)][:_MOST_LINES]
-    keys = [
-        _Key(series.name, plots.SERIES[place], is_eval) for place, (series, is_eval) in enumerate(measured)
-    ]
+    keys = _keys(plots, measured)
     lines = [
         plots.Line(series.steps, series.values, key.colour, key.is_eval)
         for key, (series, _) in zip(keys, measured, strict=True)
@@ -98,9 +96,19 @@ def _of_panel(
     return _figure(_title(panel), keys, svg, " ".join(filter(None, said)))
 
 
+def _keys(plots: Any, measured: Sequence[tuple[Series, bool]]) -> list[_Key]:  # noqa: ANN401  # the same
+    """Give each line its colour; where there are several, evaluation has that of training."""
+    trained = {series.name: i for i, (series, is_eval) in enumerate(measured) if not is_eval}
+    keys = []
+    for place, (series, is_eval) in enumerate(measured):
+        same = trained.get(series.name) if is_eval and len(trained) > 1 else None
+        keys.append(_Key(series.name, plots.SERIES[place if same is None else same], is_eval))
+    return keys
+
+
 def _spans(plots: Any, story: Story, panel: Sequence[str]) -> list[Any]:  # noqa: ANN401  # the same
-    """The alerts that speak of these metrics, or of none in particular."""
-    told = [each for each in story.episodes if not each.metrics or {*each.metrics} & {*panel}]
+    """The alerts that speak of these metrics."""
+    told = [each for each in story.episodes if any(each.is_about(name) for name in panel)]
     return [
         plots.Span(
             float(each.first.step),
@@ -114,7 +122,7 @@ def _spans(plots: Any, story: Story, panel: Sequence[str]) -> list[Any]:  # noqa
 
 def _title(panel: Sequence[str]) -> str:
     """What the names of a plot's metrics begin with together; all of them, where that is nothing."""
-    if len(panel) == 1:
+    if all(name.startswith(panel[0]) for name in panel):
         return panel[0]
     common = _COMMON.match(os.path.commonprefix(list(panel)))  # noqa: RUF071  # characters are what is meant
     return common[1] if common else ", ".join(panel)
@@ -139,11 +147,22 @@ def of_resources(story: Story) -> Drawn:
         lines = [_line(plots, story, key, length, _GIB if unit == "GiB" else 1) for key in keys]
         if lines:
             limits = (0.0, longest / length or 1.0)
+            about = [each for each in story.episodes if any(each.is_about(name) for name in names)]
             svg = plots.plot(
-                lines, unit=unit, axis=f"{axis} since the run began", limits=limits, name=f"r{number}"
+                lines,
+                unit=unit,
+                axis=f"{axis} since the run began",
+                limits=limits,
+                marks=plots.Marks([_moment(plots, each, length) for each in about[:_MOST_SPANS]]),
+                name=f"r{number}",
             )
             told.append(_figure(title, keys, svg, ""))
     return Drawn(told)
+
+
+def _moment(plots: Any, episode: Episode, length: float) -> Any:  # noqa: ANN401  # the same
+    at = episode.first.wall_time / length
+    return plots.Span(at, at, episode.number, episode.severity)
 
 
 def _line(plots: Any, story: Story, key: _Key, length: float, size: float) -> Any:  # noqa: ANN401  # the same

@@ -56,20 +56,6 @@ def size(count: float) -> str:
     return f"{count / _KIB**power:,.{1 if power else 0}f} {_BYTES[power]}"
 
 
-def duration(seconds: float) -> str:
-    """Write a time span: 12 s, 3 min 20 s, 2 h 5 min, 4 d 3 h."""
-    whole = round(seconds)
-    for unit, (name, part, part_name) in {
-        86400: ("d", 3600, "h"),
-        3600: ("h", 60, "min"),
-        60: ("min", 1, "s"),
-    }.items():
-        if whole >= unit:
-            rest = whole % unit // part
-            return f"{whole // unit} {name}" + (f" {rest} {part_name}" if rest else "")
-    return f"{seconds:.3g} s" if seconds < 10 else f"{whole} s"  # noqa: PLR2004  # two digits need no fraction
-
-
 def mark(word: str, kind: str) -> str:
     """Write a word in a coloured frame."""
     return f'<span class="mark {esc(kind)}">{esc(word)}</span>'

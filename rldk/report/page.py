@@ -7,7 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from rldk.report import documents, figures
-from rldk.report.html import NONE, duration, esc, evidence, link, mark, number, quantity, size, table
+from rldk.report.html import NONE, esc, evidence, link, mark, number, quantity, size, table
+from rldk.report.status import span
 from rldk.report.story import LEVELS
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _head(report: FinalReport) -> str:
         "steps": f"{run.steps.first:,} to {run.steps.last:,} ({run.steps.count:,} logged)"
         if run.steps
         else "none",
-        "duration": duration(run.duration_s) if run.duration_s is not None else None,
+        "duration": span(run.duration_s) if run.duration_s is not None else None,
         "began": _moment(run.began),
         "ended": _moment(run.ended),
         "starts": f"{run.segments}" if run.segments > 1 else "",
@@ -176,7 +177,7 @@ def _alerts(alerts: list[Alert]) -> str:
         )
         for place, alert in enumerate(alerts[:_MOST_ROWS], 1)
     ]
-    text = table(("number#", "severity", "alert", "steps", "what was seen"), rows, stacked=True)
+    text = table(("number#", "severity", "alert", "when", "what was seen"), rows, stacked=True)
     return f"<section>\n<h2>Alerts</h2>\n{text}{_more(len(alerts))}</section>\n"
 
 
@@ -198,9 +199,13 @@ def _health(report: FinalReport) -> str:
             number(rule.points),
         )
         for rule in sorted(report.health.rules, key=_rule_rank)
+        if rule.applies
     ]
+    others = [rule.title for rule in report.health.rules if not rule.applies]
+    said = f"Of other trainers, and not asked: {', '.join(others)}." if others else ""
     text = table(("rule", "state", "why", "reads", "points#"), rows, stacked=True) if rows else ""
-    return f"<section>\n<h2>Health</h2>\n{text}</section>\n"
+    foot = f'<p class="soft small">{esc(said)}</p>\n' if said else ""
+    return f"<section>\n<h2>Health</h2>\n{text}{foot}</section>\n"
 
 
 def _rule_rank(rule: RuleState) -> tuple[int, int, str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Units are those of the SVG: a plot is as wide as its column in the page, at which one of them is a pixel
 _WIDTH: Final = 400
 _HEIGHT: Final = 216
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 20, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 20, 38
 _PER_INCH: Final = 72
 _LETTERS: Final = 11
 
@@ -289,7 +289,7 @@ def _label(axes: Axes, unit: str, axis: str) -> None:
     axes.tick_params(length=3, width=0.8, pad=3)
     axes.set_xlabel(axis, labelpad=3, parse_math=False)
     axes.figure.text(
-        11 / _WIDTH,
+        8 / _WIDTH,
         0.5 + (_BOTTOM - _TOP) / _HEIGHT / 2,
         unit,
         rotation=90,

@@ -96,6 +96,7 @@ class RuleState(_Part, frozen=True):
     advice: Annotated[str, Meta(description="What to do where it fires.")] = ""
     source: Annotated[str, Meta(description="Where the rule comes from.")] = ""
     metrics: Annotated[list[str], Meta(description="The metrics that it reads.")] = []
+    applies: Annotated[bool, Meta(description="Whether it is about such a trainer at all.")] = True
     alerts: Annotated[int, Meta(description="How often it began to fire.")] = 0
     first_step: Annotated[int | None, Meta(description="The first step at which it fired.")] = None
     last_step: Annotated[int | None, Meta(description="The last one.")] = None

@@ -87,6 +87,12 @@ class Episode(NamedTuple):
         return rule_of(self.first)
 
     @property
+    def since_step(self) -> int:
+        """The first bad step, which a rule that waits for a second one tells of later."""
+        since = self.first.model_info["alert"].get("since_step")
+        return since if isinstance(since, int) else self.first.step
+
+    @property
     def told(self) -> Mapping[str, Any]:
         """What the worst of its alerts tells."""
         return self.worst.model_info["alert"]  # type: ignore[no-any-return]  # a mapping, or it were no episode
@@ -101,6 +107,14 @@ class Episode(NamedTuple):
         """The metrics that the rule reads."""
         names = self.told.get("metrics")
         return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+    def is_about(self, metric: str) -> bool:
+        """Whether it speaks of a metric: one that the rule reads, or else one that its evidence names."""
+        evidence = self.told.get("evidence")
+        names = self.metrics or (list(evidence) if isinstance(evidence, dict) else [])
+        return any(
+            metric.startswith(name[:-1]) if name.endswith("*") else metric == name for name in map(str, names)
+        )
 
     @property
     def message(self) -> str:
@@ -359,8 +373,8 @@ class Story:
 
     @property
     def last_good(self) -> Checkpoint | None:
-        """The last checkpoint that nothing speaks against, saved before the first critical alert."""
-        broken = min((e.first.step for e in self.episodes if e.severity == "critical"), default=None)
+        """The last checkpoint that nothing speaks against, saved before the first critically bad step."""
+        broken = min((e.since_step for e in self.episodes if e.severity == "critical"), default=None)
         good = [c for c in self.checkpoints if c.is_good and (broken is None or c.step < broken)]
         return good[-1] if good else None
 
