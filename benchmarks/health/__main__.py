@@ -87,7 +87,7 @@ def _judged(folder: Path) -> table.Runs:
     healthy["TRL's logs in tests/data/recordings"] = _all(judge.recordings(_RECORDINGS))
     if _CORPUS.is_dir():
         healthy["public GRPO runs"] = _all(judge.corpus(_CORPUS))
-    faulty = {each: runs for each in FAULTY if (runs := _runs(folder, each))}
+    faulty = [(each, runs) for each in FAULTY if (runs := _runs(folder, each))]
     return table.Runs(healthy, faulty)
 
 

@@ -29,7 +29,7 @@ class Runs(NamedTuple):
     """
 
     healthy: Mapping[str, Sequence[Judged]]
-    faulty: Mapping[Scenario, Sequence[Judged]]
+    faulty: Sequence[tuple[Scenario, Sequence[Judged]]]
 
 
 def section(runs: Runs, machine: str) -> str:
@@ -65,19 +65,11 @@ def healthy_table(healthy: Mapping[str, Sequence[Judged]]) -> str:
     for where, runs in healthy.items():
         counts = [str(sum(bool(run.began(severity)) for run in runs)) for severity in _SEVERITIES]
         most = max((sum(map(len, map(run.began, _BAD))) for run in runs), default=0)
-        named = Counter(
-            f"{rule} ({severity})" for run in runs for severity in _SEVERITIES for rule in run.began(severity)
-        )
-        said = ", ".join(f"{rule} x{count}" for rule, count in sorted(named.items())) or "-"
-        rows.append([where, str(len(runs)), *counts, str(most), said])
-    head = (
-        "healthy runs",
-        "runs",
-        *(f"with {each}" for each in _SEVERITIES),
-        "most warnings in one",
-        "alerts, by runs",
-    )
-    return _table(head, rows)
+        said = Counter(f"`{rule}`: {how}" for run in runs for how in _SEVERITIES for rule in run.began(how))
+        told = ", ".join(f"{each} ({count})" for each, count in sorted(said.items())) or "-"
+        rows.append([where, str(len(runs)), *counts, str(most), told])
+    with_ = (f"with {severity}" for severity in _SEVERITIES)
+    return _table(("healthy runs", "runs", *with_, "most alerts in one", "which (in so many runs)"), rows)
 
 
 def rule_table(runs: Sequence[Judged]) -> str:
@@ -91,10 +83,10 @@ def rule_table(runs: Sequence[Judged]) -> str:
     return _table(("rule", "could judge", *_SEVERITIES, "false-alarm rate"), rows)
 
 
-def fault_table(faulty: Mapping[Scenario, Sequence[Judged]]) -> str:
+def fault_table(faulty: Sequence[tuple[Scenario, Sequence[Judged]]]) -> str:
     """For each fault: whether and by which rule it was named, and how many steps later."""
     rows = []
-    for scenario, runs in faulty.items():
+    for scenario, runs in faulty:
         found = [named(scenario, run) for run in runs]
         hits = [change for change in found if change is not None]
         rules = Counter(change.rule.name for change in hits)
@@ -104,9 +96,7 @@ def fault_table(faulty: Mapping[Scenario, Sequence[Judged]]) -> str:
         rows.append(
             [
                 f"{scenario.trainer}: {scenario.story}",
-                f"{len(hits)} of {len(runs)}"
-                if len(hits) == len(runs)
-                else f"**{len(hits)} of {len(runs)}**",
+                _share(len(hits), len(runs)),
                 ", ".join(f"`{rule}`" for rule, _ in rules.most_common()) or "-",
                 f"{median(change.step - scenario.at for change in hits):.0f}" if hits else "-",
                 ", ".join(f"`{rule}`" for rule in sorted(others)) or "-",
@@ -126,6 +116,10 @@ def named(scenario: Scenario, run: Judged) -> Change | None:
         and each.step >= scenario.at
     )
     return min(right, key=lambda each: each.step, default=None)
+
+
+def _share(hits: int, runs: int) -> str:
+    return f"{hits} of {runs}" if hits == runs else f"**{hits} of {runs}**"
 
 
 def _line(run: Judged, rule: str) -> Mapping[str, int]:
