@@ -32,6 +32,7 @@ NAMES: Final = (
     "wandb_read",
     "mlflow_read",
     "training",
+    "resources",
 )
 PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 _QUIET: Final = {
