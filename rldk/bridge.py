@@ -20,6 +20,8 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PREFIX: Final = "rldk/"
+REPORT: Final = "_report.html"
+"""As which the name of a run's report ends, the page that is shown to people where a tracker can."""
 
 _SECTION_OF_KIND: Final[dict[Kind, str]] = {
     "resource": "system",
@@ -362,6 +364,48 @@ def run_tags(run: Event) -> dict[str, str]:
     for fact in ("git_sha", "seed"):  # a run that is resumed may have another commit, or another seed
         told[f"{fact}.{run.segment}"] = "" if told[fact] is None else told[fact]
     return {key: str(value) for key, value in told.items() if value is not None}
+
+
+def health_tags(event: Event) -> dict[str, str]:
+    """Put what an alert, or the run's end, says of its health into flat text, which any tracker can hold.
+
+    Returns:
+        `health`, such as `warning: kl_drift, stall`; of an alert `alert.<rule>`, such as
+        `critical at step 12: <message>`; of a run that a rule has stopped `stopped_by`. Nothing of any
+        other event, nor of an alert that comes from a tracker, where only its number was kept.
+    """
+    told: dict[str, str] = {}
+    alert, health = event.model_info.get("alert"), event.model_info.get("health")
+    if event.kind == "alert" and isinstance(alert, dict):
+        told["health"] = _verdict(alert.get("verdict"), _names(alert.get("firing")))
+        told[f"alert.{alert.get('rule')}"] = _said(alert, event.step)
+    if event.kind == "end" and isinstance(health, dict):
+        told["health"] = _verdict(health.get("verdict"), _names(health.get("firing")) or _over(health))
+    if event.kind == "end" and event.model_info.get("stopped_by"):
+        told["stopped_by"] = str(event.model_info["stopped_by"])
+    return told
+
+
+def _verdict(verdict: object, rules: Sequence[str]) -> str:
+    return f"{verdict}: {', '.join(rules)}" if rules else str(verdict)
+
+
+def _names(told: object) -> list[str]:
+    return [str(name) for name in told] if isinstance(told, list | tuple) else []
+
+
+def _over(health: Mapping[str, Any]) -> list[str]:
+    """The rules that made the verdict what it is, where none fires any more."""
+    rules = [rule for rule in health.get("rules") or () if isinstance(rule, dict)]
+    worst = [rule.get("rule") for rule in rules if rule.get("severity") == health.get("verdict")]
+    return [f"{name} (over)" for name in worst]
+
+
+def _said(alert: Mapping[str, Any], step: int) -> str:
+    severity = alert.get("severity")
+    if alert.get("state") == "firing":
+        return f"{severity} at step {step}: {alert.get('message')}"
+    return f"over at step {step} (was {severity} since step {alert.get('since_step')})"
 
 
 def event_from_tracker(

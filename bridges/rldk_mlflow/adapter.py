@@ -15,6 +15,7 @@ from rldk.errors import SourceError
 from rldk_mlflow import client, database, history, sqlite_tables, told
 from rldk_mlflow.asked import Asked
 from rldk_mlflow.names import unescape
+from rldk_mlflow.note import without_health
 from rldk_mlflow.place import Place, database_at, source_of
 from rldk_mlflow.store import ACTIVE, ENDED, Store, StoreError
 
@@ -241,7 +242,7 @@ def telling(first: Event, run: Run, project: str, *, is_raw: bool) -> Event:
         "config": {unescape(key): value for key, value in run.data.params.items()},
         "tags": {unescape(k): v for k, v in tags.items() if not k.startswith((told.OURS, told.SYSTEM))},
         "name": tags.get("mlflow.runName"),
-        "notes": tags.get(told.NOTES),
+        "notes": without_health(tags.get(told.NOTES, "")),
         "project": project,
         "raw": is_raw,
     }

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 from rldk.bridge import Home, Target
 from rldk.errors import SinkBusyError, SinkClosedError, SinkRejectedError
 from rldk.event import as_float, encode
-from rldk_mlflow import client, points, told
+from rldk_mlflow import client, note, points, told
 from rldk_mlflow.names import MAX_LENGTH, escape, unescape
 from rldk_mlflow.place import Place, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rldk.bridge import Receipt
@@ -42,6 +42,8 @@ class MLflowSink:
         "Notes and rng are kept only of the event that begins a segment.",
         "Only the numbers in data_slice are kept.",
         "Of model_info, events keep run_id, git_sha, phase and segment.",
+        "Of an alert only its rule and its level are read back; its text is in tags, cut to their limit.",
+        "The verdict on the run's health is in a tag and the description, and is not read back.",
         "Events without a number are not kept, so that seq counts only those that are.",
         f"Names of more than {MAX_LENGTH} characters, once escaped, are cut and given a hash.",
         f"Parameters of over {told.MAX_PARAM} characters are cut; rldk/run_<segment>.json holds them whole.",
@@ -69,6 +71,8 @@ class MLflowSink:
         self._tags: set[str] = set()
         self._runs: dict[int, Event] = {}
         self._last_told = -math.inf
+        self._health_at = -math.inf
+        self._page: str | None = None
         self._uploaded: set[Path] = set()
         self._last_ms: int | None = None
 
@@ -114,10 +118,13 @@ class MLflowSink:
             self._client = client.connect(self._uri)
             self.tracker_run_id = self.tracker_run_id or self._found(run) or self._created(run)
             there = self._client.get_run(self.tracker_run_id)
-            self._params, self._tags = set(there.data.params), set(there.data.tags)
+            self._params, self._tags = set(there.data.params), note.tags_of_others(there.data.tags)
+            self._health_at = told.health_at(there.data.tags)
             self._tell(run)
             self._take(there)
-        return _home(self._uri, there.info)
+        home = _home(self._uri, there.info)
+        self._page = home.url
+        return home
 
     def _located(self) -> str:
         source = self._target.source
@@ -156,7 +163,9 @@ class MLflowSink:
 
     def _tell(self, run: Event) -> None:
         whole = {key: value for key, value in told.params(run).items() if key not in self._params}
-        params = {key: told.shortened(value, told.MAX_PARAM, run.segment) for key, value in whole.items()}
+        params = {
+            key: told.shortened(value, told.MAX_PARAM, told.path_of(run)) for key, value in whole.items()
+        }
         tags = told.tags(run, self._tags)
         try:
             self._log(params, tags)
@@ -218,7 +227,7 @@ class MLflowSink:
         return receipt.at if receipt else 0.0
 
     def send(self, events: Sequence[Event]) -> None:
-        """Write the events' numbers; to write the same events again changes nothing.
+        """Write the events' numbers, and what they say of the run's health; again, it changes nothing.
 
         Raises:
             SinkRejectedError: MLflow refuses these events for good.
@@ -230,7 +239,35 @@ class MLflowSink:
                 if event.kind == "run" and event.time != self._last_told:
                     self._tell(event)
             points.send(self._client, str(self.tracker_run_id), points.points(events))
+            self._tell_health([e for e in events if e.kind in {"alert", "end"} and e.time > self._health_at])
         self._last_ms = max([_milliseconds(event.time) for event in events], default=self._last_ms)
+
+    def _tell_health(self, news: Sequence[Event]) -> None:
+        """Let the last word on each rule, and on the run, be the tags; at the run's end, describe it."""
+        said = {event.time: told.health(event) for event in news}
+        tags = {key: value for each in said.values() for key, value in each.items()}
+        if not tags:
+            return
+        at = max(time for time, each in said.items() if each)
+        ends = [event for event in news if event.kind == "end"]
+        if ends:
+            stale = {told.STOPPED_BY: ""} if told.STOPPED_BY in self._tags else {}
+            tags = stale | tags | self._described(lambda text: note.with_health(text, ends[-1]))
+        try:
+            self._log({}, tags | {told.HEALTH_AT: str(at)})
+        except client.library().exceptions.MlflowException as error:
+            if not (client.is_final(error) and client.is_about_the_data(error)):
+                raise
+            text = "mlflow: run %s does not take what is said of its health: %s"
+            _logger.warning(text, self.tracker_run_id, client.without_secrets(str(error)))
+        self._tags |= tags.keys()
+        self._health_at = at
+
+    def _described(self, change: Callable[[str], str]) -> dict[str, str]:
+        """The tag that changes the run's description, if anything changes."""
+        text = self._client.get_run(self.tracker_run_id).data.tags.get(told.NOTES, "")
+        changed = change(text)
+        return {} if changed == text else {told.NOTES: changed}
 
     def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
         """End the run if it is ours, then upload the files and the events that began the segments.
@@ -250,7 +287,10 @@ class MLflowSink:
                 self._client.set_terminated(self.tracker_run_id, status, end_time=self._last_ms)
             for path in artifacts:
                 self._upload(path)
-            self._upload_runs({path.name for path in artifacts if path.is_file()})
+            given = {path.name for path in artifacts if path.is_file()}
+            self._upload_runs(given)
+            if shown := note.shown(sorted(given)):
+                self._log({}, self._described(lambda text: note.with_links(text, shown, self._page)))
 
     def _upload(self, path: Path) -> None:
         if path in self._uploaded:  # by the same close, which failed at a later one

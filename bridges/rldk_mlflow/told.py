@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Final
 
-from rldk.bridge import run_tags
+from rldk.bridge import health_tags, run_tags
 from rldk_mlflow.names import escape
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ OURS: Final = "rldk."
 SYSTEM: Final = "mlflow."
 RAW: Final = "rldk.raw"
 NOTES: Final = "mlflow.note.content"
+STOPPED_BY: Final = "rldk.stopped_by"
+HEALTH_AT: Final = "rldk.health_at"
+"""When the event was that the other tags on the run's health are of: an older one changes nothing."""
 
 MAX_PARAM: Final = 6000
 MAX_TAG: Final = 8000
@@ -41,7 +45,7 @@ def tags(run: Event, known: Container[str]) -> dict[str, str]:
     others = ({NOTES: notes} if notes else {}) | _mapping(run, "tags")
     said = {escape(str(name)): _text(value) for name, value in others.items()}
     allowed = {name: value for name, value in said.items() if _may_set(name, known)} | facts
-    return {name: shortened(_utf8(value), MAX_TAG, run.segment) for name, value in allowed.items()}
+    return {name: shortened(_utf8(value), MAX_TAG, path_of(run)) for name, value in allowed.items()}
 
 
 def run_name(run: Event) -> str:
@@ -55,11 +59,30 @@ def file_name(run: Event) -> str:
     return f"run_{run.segment}.json"
 
 
-def shortened(text: str, limit: int, segment: int) -> str:
+def health_at(tags: Mapping[str, str]) -> float:
+    """When the event was that a run's tags on its health are of; before all where they do not say."""
+    try:
+        return float(tags.get(HEALTH_AT, "-inf"))
+    except ValueError:  # somebody has edited it
+        return -math.inf
+
+
+def health(event: Event) -> dict[str, str]:
+    """What `health_tags` gives, as tags."""
+    told = health_tags(event).items()
+    return {escape(f"{OURS}{k}"): shortened(_utf8(v), MAX_TAG, "the journal") for k, v in told}
+
+
+def path_of(run: Event) -> str:
+    """Where the whole event is among the artifacts."""
+    return f"{FOLDER}/{file_name(run)}"
+
+
+def shortened(text: str, limit: int, where: str) -> str:
     """Cut a text that MLflow would refuse, and say in it where the rest is."""
     if len(text) <= limit:
         return text
-    note = f" … (whole in {FOLDER}/run_{segment}.json)"
+    note = f" … (whole in {where})"
     return text[: limit - len(note)] + note
 
 

@@ -17,6 +17,8 @@ OURS: Final = "rldk"
 _FOLDER: Final = "wandb-files"
 _PRIVATE: Final = ("config.yaml", "wandb-metadata.json", "output.log")
 """What may hold secrets: the command's arguments, what it printed, the config (which goes without them)."""
+_SHOWN: Final = ("media/html", "rldk")
+"""Where wandb puts the report that the sink shows in the workspace; the artifact has it, too."""
 _COPIES: Final = "run_table"  # what a logged table becomes, beside its file under `files`
 
 
@@ -48,8 +50,14 @@ def _own_files(fragments: Sequence[Path], into: Path) -> list[Path]:
     for fragment in fragments:
         if (files := fragment.parent / "files").is_dir() and any(files.iterdir()):
             target = into / fragment.parent.name if several else into
-            shutil.copytree(files, target, ignore=shutil.ignore_patterns(*_PRIVATE))
+            shutil.copytree(files, target, ignore=_left_out)
     return [into] if into.is_dir() else []
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    shown, ours = _SHOWN
+    is_shown = Path(folder).match(shown)
+    return {name for name in names if name in _PRIVATE or (is_shown and name == ours)}
 
 
 def _copied(place: str, folder: Path, name: str) -> bool:

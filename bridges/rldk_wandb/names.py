@@ -12,6 +12,8 @@ from rldk.event import as_float, as_number, spell_non_finite
 
 STEP: Final = f"{PREFIX}step"
 SEQ: Final = f"{PREFIX}seq"
+REPORT: Final = f"{PREFIX}report"
+"""The page for people, in a row of its own without SEQ, which no reader takes for something measured."""
 TIME: Final = "_timestamp"  # W&B's own key; it keeps the value that a row brings
 
 # A name that ends in * is a glob to define_metric, and one with * inside is refused; a lone surrogate is

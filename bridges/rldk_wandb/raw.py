@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from rldk.event import Event
-from rldk_wandb.names import TIME, is_whole, milliseconds, number
+from rldk_wandb.names import REPORT, TIME, is_whole, milliseconds, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -64,6 +64,8 @@ class RawRows:
         before = milliseconds(self._facts.began) or 0
         infos = _Infos(self._facts)
         for row in rows:
+            if REPORT in row:
+                continue
             at = number(row.get(TIME))
             told = milliseconds(at) if at is not None else None
             for step, metrics in self._planned(row) or self._by_step(row, self._numbers(row)):

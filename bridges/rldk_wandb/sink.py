@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from rldk.bridge import PREFIX, Home, Target, run_tags, tracker_metrics
 from rldk.errors import MissingDependencyError, SinkClosedError, SinkLostError
-from rldk_wandb import held, names, own
+from rldk_wandb import held, names, own, speech
 from rldk_wandb.address import Address
 from rldk_wandb.files import OURS
 from rldk_wandb.names import SEQ, STEP, TIME
@@ -56,6 +56,8 @@ class WandbSink:
         "NaN and the infinities read back from the config as their names.",
         "Notes are not kept.",
         "Of data_slice only numbers are kept, and of rng only the seed.",
+        "Of an alert only its rule and its level are read back; the summary has its text, to 2000 letters.",
+        "The verdict on the run's health is in the summary, and is not read back.",
         "Of model_info only run_id, git_sha, phase and segment are kept, and the trainer once.",
         "An event without a number is not kept, but for the run's beginning, which is kept once.",
         "KILLED reads back as FAILED.",
@@ -69,6 +71,9 @@ class WandbSink:
         self._owned = run is None
         self._defined: set[str] = set()
         self._logged: set[float] = set()
+        self._spoken_until = 0.0
+        self._step = 0
+        self._is_report_shown = False
 
     @classmethod
     def attach(cls) -> Self | None:
@@ -112,8 +117,17 @@ class WandbSink:
 
         What this process has handed to a wandb-core that lives is held. Runs in W&B's shared mode,
         where several processes write, cannot be looked into: there the receipt is believed.
+
+        An alert goes the way of its row into an offline run's file, and is written again with it. A
+        server gets it at once, long before the row: of what was handed over it is not sent twice.
         """
         run = self._opened()
+        found = self._held(run, receipt)
+        handed_over = 0.0 if run.offline else max(self._spoken_until, receipt.at if receipt else 0.0)
+        self._spoken_until = max(found, handed_over)
+        return found
+
+    def _held(self, run: wandb.Run, receipt: Receipt | None) -> float:
         if run in _handed_over:
             return _handed_over[run]
         if run.settings.mode == "shared":
@@ -121,7 +135,7 @@ class WandbSink:
         return held.on_disk(run, receipt) if run.offline else held.on_server(run, receipt)
 
     def send(self, events: Sequence[Event]) -> None:
-        """Log a row for each event; a batch that broke off goes on where it did.
+        """Log a row for each event, and send its alert; a batch that broke off goes on where it did.
 
         Raises:
             SinkClosedError: Somebody has finished their run, or their wandb-core has died.
@@ -132,11 +146,12 @@ class WandbSink:
                 if event.time not in self._logged:
                     self._take(run, event)
                     self._logged.add(event.time)
+                    self._step = event.step
                     _handed_over[run] = event.time
         self._logged.clear()
 
     def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
-        """Log files and folders as one artifact, and finish the run if it is our own.
+        """Log files and folders as one artifact, show the report, and finish the run if it is our own.
 
         Any other run wandb itself ends with the process, and with the exit code that it has. A run of our
         own is finished without a status too, for nothing else makes sure that W&B has all of it; then it
@@ -147,7 +162,9 @@ class WandbSink:
             return
         with self._told_apart(self._run) as run:
             try:
-                _log_files(run, [path for path in artifacts if path.exists()])
+                there = [path for path in artifacts if path.exists()]
+                _log_files(run, there)
+                self._is_report_shown = self._is_report_shown or speech.show_report(run, there, self._step)
             finally:
                 if self._owned:
                     own.finish(run, status)
@@ -181,6 +198,7 @@ class WandbSink:
         self._run = None
         self._defined.clear()
         self._logged.clear()
+        self._is_report_shown = False
         own.forget(run)
         return SinkLostError(f"wandb-core has died, killed or out of memory; W&B run {run.id} is opened anew")
 
@@ -190,7 +208,16 @@ class WandbSink:
         elif event.is_raw and event.kind == "end":  # what a summary says beside the rows, not one more row
             run.summary.update({names.escape_raw(k): names.spelled(v) for k, v in event.metrics.items()})
         else:
-            self._log(run, event)
+            if event.kind in {"alert", "end"}:
+                self._tell_health(run, event)
+            self._log(run, event)  # last: by its row is known what the run holds
+
+    def _tell_health(self, run: wandb.Run, event: Event) -> None:
+        if event.time > self._spoken_until:
+            speech.alert(run, event)
+            self._spoken_until = event.time
+        if said := speech.summary(event):
+            run.summary.update(said)
 
     def _log(self, run: wandb.Run, event: Event) -> None:
         spell = names.escape_raw if event.is_raw else names.escape
