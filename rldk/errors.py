@@ -113,6 +113,16 @@ class SchemaError(RLDKError, ValueError):
         self.faults = faults
 
 
+class TrainingStoppedError(RLDKError):
+    """A training that `stop_on` has ended, of a trainer that can be stopped by an error alone (PPO).
+
+    The checkpoint is saved and the run is recorded as FAILED when it is raised.
+    """
+
+    def __init__(self, run_id: str, reason: str) -> None:
+        super().__init__(f"RLDK has stopped run {run_id} (stop_on): {reason}; see its post-mortem")
+
+
 class UnknownBridgeError(RLDKError):
     """A tracker or adapter name that no installed bridge has."""
 
@@ -166,3 +176,11 @@ class SettingError(RLDKError, ValueError):
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"{name}={value!r} cannot be used; give {allowed}")
+
+
+class RuleError(RLDKError, ValueError):
+    """A health rule of the user's, or a file of them, that cannot be used."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where

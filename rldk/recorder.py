@@ -1,4 +1,4 @@
-"""The conductor: normalize the log, append the event, ask the limits, wake the deliveries."""
+"""The conductor: normalize the log, ask the rules, append the event, wake the deliveries."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from rldk import delivery
+from rldk import journal as journals
 from rldk.errors import ForkedError, JournalError
 from rldk.event import Event
-from rldk.health import nonfinite, thresholds
+from rldk.health.monitor import Monitor
+from rldk.health.monitor import facts as alert_facts
+from rldk.health.rules import built_in
 from rldk.normalize import normalize
 from rldk.redact import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from rldk.bridge import Sink
     from rldk.delivery import Delivery, DeliveryReport
     from rldk.event import Kind
+    from rldk.health.monitor import Change
+    from rldk.health.rule import Rule
     from rldk.journal import Journal
     from rldk.normalize import Numbers
     from rldk.settings import Settings
@@ -39,6 +45,16 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment; never steps back."""
+
+
+class Teller(Protocol):
+    """Who writes the files that tell of a run that is over; `rldk.report.closing` is one."""
+
+    def write(self, path: Path, deliveries: Iterable[DeliveryReport]) -> list[Path]:
+        """Write what a journal tells, beside it; never raises."""
+
+    def write_deliveries(self, path: Path, deliveries: Iterable[DeliveryReport]) -> None:
+        """Add what the trackers have got in the end; never raises."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +88,8 @@ class Recorder:
         journal: Where the events go first; a journal that holds events already is continued.
         run: The run.
         settings: How the deliveries behave.
-        limits: The user's own limits, by the names of `health.thresholds.LIMITS`.
+        rules: The health rules that are asked at each event; RLDK's own by default.
+        on_alert: Receives each alert event once the journal holds it, on the thread that found it.
         every_steps: Record a training step only when this many have passed since the last one.
         first_segment: Number of this segment, where the journal does not tell.
         began: When the run began, seconds since the epoch, where the journal does not tell.
@@ -85,7 +102,8 @@ class Recorder:
         run: Run,
         *,
         settings: Settings,
-        limits: Mapping[str, float] | None = None,
+        rules: Iterable[Rule] | None = None,
+        on_alert: Callable[[Event], None] | None = None,
         every_steps: int = 1,
         first_segment: int = 0,
         began: float | None = None,
@@ -94,7 +112,8 @@ class Recorder:
         self.journal = journal
         self.run = run
         self._settings = settings
-        self._limits = limits or {}
+        self.monitor = Monitor(built_in() if rules is None else rules)
+        self._on_alert = on_alert
         self._every_steps = every_steps
         self._clock = clock
         self._epoch = clock.time() - clock.monotonic()
@@ -103,6 +122,7 @@ class Recorder:
         self._lock = threading.RLock()  # SIGTERM may come in the middle of an emit, and writes the end
         self._deliveries: list[Delivery] = []
         self._summary: Numbers = {}
+        self._said: set[str] = set()
         self._last_step: int | None = None
         self._last_lap: float | None = None
         last = journal.last
@@ -118,6 +138,7 @@ class Recorder:
             is_training: Whether training goes on; an evaluation alone leaves earlier steps as they are.
         """
         start, sinks = self.journal.end, list(sinks)
+        self._remember()
         facts = {"trainer": self.run.trainer, **self.run.facts}
         homes = {sink.name: sink.tracker_run_id for sink in sinks if sink.tracker_run_id}
         facts |= {"tracker_runs": homes} if homes else {}
@@ -140,15 +161,21 @@ class Recorder:
             data_slice: What data the steps since the last log saw, such as `tokens_in`.
         """
         told = normalize(logs, self.run.trainer, self.run.facts.get("args", {}), self.run.trl)
+        self._say(step, told.notes)
         self._summary |= told.summary
         events = []
         if told.train and self._is_due(step):
-            notes = told.notes + nonfinite.notes(told.train) + thresholds.notes(told.train, self._limits)
-            events.append(self.emit("metrics", step, told.train, data_slice=data_slice, notes=notes))
+            events.append(self.emit("metrics", step, told.train, data_slice=data_slice, notes=told.notes))
         if told.eval:
-            notes = ([] if events else told.notes) + nonfinite.notes(told.eval)
+            notes = [] if events else told.notes
             events.append(self.emit("metrics", step, told.eval, phase="eval", notes=notes))
         return events
+
+    def _say(self, step: int, notes: Iterable[str]) -> None:
+        for note in notes:
+            level = logging.DEBUG if note in self._said else logging.WARNING
+            _logger.log(level, "step %d: %s", step, redact_text(note))
+            self._said.add(note)
 
     def lap(self, step: int) -> None:
         """Record how long the step took in this process."""
@@ -168,7 +195,7 @@ class Recorder:
         facts: Mapping[str, Any] | None = None,
         notes: Iterable[str] = (),
     ) -> Event:
-        """Append one event and wake the deliveries.
+        """Append one event, and the alerts that it gives rise to, and wake the deliveries.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -177,48 +204,102 @@ class Recorder:
         if os.getpid() != self._pid:
             raise ForkedError(self.run.run_id, self._pid)
         with self._lock:
-            time_ = self._now()
-            event = Event(
-                kind=kind,
-                seq=0 if self.journal.last is None else self.journal.last.seq + 1,
-                time=time_,
-                step=step,
-                wall_time=round(time_ - self.began, 3),
-                metrics=metrics or {},
-                rng={} if self.run.seed is None else {"seed": self.run.seed},
-                data_slice=dict(data_slice or {}),
-                model_info=self._model_info(phase) | dict(facts or {}),
-                notes=[redact_text(note) for note in notes],
-            )
+            event = self._event(kind, step, metrics or {}, phase, facts or {})
+            changes = self.monitor.take(event)
+            said = [redact_text(note) for note in (*notes, *self.monitor.notes)]
+            event = msgspec.structs.replace(event, data_slice=dict(data_slice or {}), notes=said)
             self.journal.append(event)
+            alerts = [self._append_alert(change) for change in changes]
         for each in self._deliveries:
-            each.wake(event.seq)
+            each.wake(event.seq + len(alerts))
+        if self._on_alert is not None:
+            for alert in alerts:
+                self._on_alert(alert)
         return event
 
-    def end(self, status: str, step: int, *, is_exit: bool = False) -> list[DeliveryReport]:
-        """Write the end event, deliver what is left within the deadline, and close the journal.
+    def _event(
+        self,
+        kind: Kind,
+        step: int,
+        metrics: Mapping[str, int | float],
+        phase: str,
+        facts: Mapping[str, Any],
+    ) -> Event:
+        time_ = self._now()
+        return Event(
+            kind=kind,
+            seq=0 if self.journal.last is None else self.journal.last.seq + 1,
+            time=time_,
+            step=step,
+            wall_time=round(time_ - self.began, 3),
+            metrics=dict(metrics),
+            rng={} if self.run.seed is None else {"seed": self.run.seed},
+            data_slice={},
+            model_info=self._model_info(phase) | dict(facts),
+            notes=[],
+        )
+
+    def _append_alert(self, change: Change) -> Event:
+        told = {"alert": alert_facts(change, self.monitor)}
+        alert = self._event("alert", change.step, {change.rule.name: change.level}, "train", told)
+        alert.notes.append(change.message)
+        self.journal.append(alert)
+        return alert
+
+    def _remember(self) -> None:
+        """Have the rules know what the journal holds of the run's earlier starts."""
+        if self.journal.last is None:
+            return
+        for entry in journals.read(self.journal.path):
+            if entry.event is not None:
+                self.monitor.take(entry.event)
+
+    def end(
+        self,
+        status: str,
+        step: int,
+        *,
+        is_exit: bool = False,
+        stopped_by: str | None = None,
+        teller: Teller | None = None,
+    ) -> list[DeliveryReport]:
+        """Write the end event and the run's reports, and deliver what is left within the deadline.
 
         Args:
             status: `FINISHED`, `FAILED` or `KILLED`.
             step: The last step.
             is_exit: Whether the process is ending before training did.
+            stopped_by: Id of the alert that ended the training, where one did.
+            teller: Writes what the journal tells of the run, for the trackers to get it, too.
         """
+        facts = {"status": status, "health": self.monitor.summary()}
+        facts |= {"stopped_by": stopped_by} if stopped_by else {}
         try:
-            self.emit("end", step, self._summary, facts={"status": status})
+            self.emit("end", step, self._summary, facts=facts)
             self.journal.close()
         except (JournalError, OSError) as error:
             _logger.error("the end of run %s is not in its journal: %s", self.run.run_id, error)  # noqa: TRY400
         deadline_s = self._settings.close_deadline_s
         if status == "KILLED":
             deadline_s = min(deadline_s, self._settings.term_deadline_s)
-        return delivery.finish_all(
-            self._deliveries,
-            status,
-            [self.journal.path],
-            deadline_s,
-            is_exit=is_exit,
-            hurry=self._hurry,
-        )
+        files: list[Path] = []
+        try:
+            files = teller.write(self.journal.path, self._deliveries_so_far()) if teller else []
+        finally:  # the trackers get their rest whatever becomes of the reports
+            reports = delivery.finish_all(
+                self._deliveries,
+                status,
+                [self.journal.path, *files],
+                deadline_s,
+                is_exit=is_exit,
+                hurry=self._hurry,
+            )
+        if teller and reports:
+            teller.write_deliveries(self.journal.path, reports)
+        return reports
+
+    def _deliveries_so_far(self) -> list[DeliveryReport]:
+        return [each.report() for each in self._deliveries]
 
     def hurry(self) -> None:
         """Let `end` wait no longer; to be called from another thread, or from a signal's handler."""

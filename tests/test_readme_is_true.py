@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rldk.health.thresholds import LIMITS
+from rldk.health.limits import LIMITS
 from rldk.integrations.trl import RLDKCallback
 from rldk.schema import DTYPES
 from rldk.settings import Settings

@@ -23,6 +23,13 @@ _WORST: Final = {0: "ok", 1: "ok", 2: "warning", 3: "critical"}
 """What a run's verdict is, by the worst level that a rule reached: to inform is no judgement."""
 
 
+_NEVER: Final = {
+    "eval": "there was no evaluation",
+    RESOURCE: "no resources were sampled",
+    CHECKPOINT: "no checkpoint was analysed",
+}
+
+
 class Change(NamedTuple):
     """A rule begins to fire, gets worse, or is over.
 
@@ -64,6 +71,7 @@ class Monitor:
 
     Attributes:
         errors: How often a rule raised an error.
+        notes: What the newest event is to be noted with.
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
@@ -73,9 +81,11 @@ class Monitor:
             self._by_part.setdefault(standing.rule.part, []).append(standing)
         self._window = Window(_kept(standing.rule for standing in self._standings.values()))
         self.errors = 0
+        self.notes: list[str] = []
 
     def take(self, event: Event) -> list[Change]:
         """Take over an event, and tell what it changes."""
+        self.notes = []
         if event.kind == "run":
             self._window.begin(event)
             return []
@@ -99,7 +109,12 @@ class Monitor:
             verdict = rule.judge(window)
         except Exception as error:  # noqa: BLE001  # a rule of the user's, in the midst of their training
             verdict = self._failed(rule, error)
-        return standing.take(verdict, window.step)
+        change = standing.take(verdict, window.step)
+        notes = rule.notes(verdict)
+        if not notes and change is not None and change.state == "firing":
+            notes = [change.message]
+        self.notes += notes
+        return change
 
     def _failed(self, rule: Rule, error: Exception) -> Verdict:
         self.errors += 1
@@ -156,7 +171,7 @@ class Monitor:
         rule = standing.rule
         state, reason = standing.state, standing.verdict.reason
         if state == "unavailable":
-            reason = self._why_not(rule) or reason or "it was never asked"
+            reason = self._why_not(rule) or reason or _NEVER.get(rule.part, "nothing was logged so far")
         return {
             "rule": rule.name,
             "title": rule.title,
@@ -166,6 +181,8 @@ class Monitor:
             "advice": rule.advice,
             "source": rule.source,
             "metrics": list(rule.reads),
+            "part": rule.part,
+            "applies": not rule.trainers or self._window.trainer in rule.trainers,
             "alerts": standing.alerts,
             "first_step": standing.first_step,
             "last_step": standing.last_step,

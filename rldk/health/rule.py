@@ -101,6 +101,11 @@ class Rule(ABC):
     def judge(self, window: Window) -> Verdict:
         """Judge the newest point; every metric of `reads` has its warm-up behind it."""
 
+    def notes(self, verdict: Verdict) -> list[str]:
+        """What each event that is judged so is noted to be, beside the alert: nothing, by default."""
+        del verdict
+        return []
+
     def cannot_apply(self, window: Window) -> str:
         """Why the rule has nothing to judge in such a run, whatever is logged; empty where it has."""
         del window

@@ -31,7 +31,7 @@ from rldk.report.schema import (
     RunFacts,
     Steps,
 )
-from rldk.report.story import LEVELS, known
+from rldk.report.story import LEVELS, is_told, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,7 +76,7 @@ def _alert(episode: Episode) -> Alert:
         severity=episode.severity,  # type: ignore[arg-type]  # one of the levels
         state="firing" if episode.until_step is None else "ok",
         step=first.step,
-        time=first.time if first.time > 0 else None,
+        time=first.time if is_told(first.time) else None,
         wall_time=first.wall_time if math.isfinite(first.wall_time) else None,
         until_step=episode.until_step,
         message=redact_text(episode.message),

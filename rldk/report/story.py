@@ -25,6 +25,7 @@ LEVELS: Final = ("info", "warning", "critical")
 """The severities, the mildest first."""
 
 _MOST_OF_A_KIND: Final = 10_000
+_YEAR_1980: Final = 315_532_800.0
 
 
 class Series(NamedTuple):
@@ -201,7 +202,7 @@ class Story:
         """
         if not self.run_id and event.run_id:
             self.run_id = self._rows.run_id = utf8(event.run_id)
-        if event.time > 0:
+        if is_told(event.time):
             self.last_time = max(self.last_time, event.time)
             if self.began is None and np.isfinite(event.wall_time):
                 self.began = round(event.time - event.wall_time, 3)
@@ -382,6 +383,11 @@ class Story:
         """Whether the event led to the run's present state."""
         later = [start.step for start in self._rows.starts if start.segment > event.segment]
         return not later or event.step <= min(later)
+
+
+def is_told(time: float) -> bool:
+    """Whether a source tells when something was: of a log without times, events come soon after 1970."""
+    return time >= _YEAR_1980
 
 
 def rule_of(alert: Event) -> str:

@@ -8,7 +8,7 @@ from rldk.health.rules.completions import LengthCreep, LengthReward, TruncatedCo
 from rldk.health.rules.drift import KLDrift, KLDriftOfSequences, NegativeKL
 from rldk.health.rules.gradients import GradientSpike, LossSpike, ZeroGradients
 from rldk.health.rules.memory import MemoryCreep
-from rldk.health.rules.numbers import NonFinite, OverflowedGradient
+from rldk.health.rules.numbers import NonFinite, NonFiniteEvaluation, OverflowedGradient
 from rldk.health.rules.pace import Hang, SlowSteps
 from rldk.health.rules.policy import ClippedUpdates, EntropyBlowUp, EntropyCollapse, RatioOutOfRange
 from rldk.health.rules.preferences import (
@@ -30,6 +30,7 @@ def built_in() -> list[Rule]:
     """Every rule of RLDK, in the order in which reports show them."""
     return [
         NonFinite(),
+        NonFiniteEvaluation(),
         OverflowedGradient(),
         GradientSpike(),
         ZeroGradients(),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rldk.health.rule import Persistence, Rule, Severity, Verdict, firing, ok
-from rldk.health.window import Window, is_broken
+from rldk.health.window import is_broken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rldk.health.window import Window
 
 _ON_FP16: Final = 3
 _OPTIMISED: Final = frozenset({"loss", "grad_norm", "policy_loss", "value_loss", "entropy_mean", "lr"})
 _HIDDEN_BY: Final = ("grad_norm", "entropy_mean")
 _NAMES_TOLD: Final = 8
+_HIDDEN: Final = "Loss of 0.0 hides a divergence: transformers replaces NaN (logging_nan_inf_filter)"
 
 
 class NonFinite(Rule):
@@ -20,6 +26,7 @@ class NonFinite(Rule):
     scale, and skips the step; there it takes three points in a row.
     """
 
+    optimised = _OPTIMISED
     name = "nonfinite"
     title = "Non-finite values"
     persistence = Persistence(1, 1)
@@ -33,6 +40,8 @@ class NonFinite(Rule):
 
     def judge(self, window: Window) -> Verdict:
         """Critical where the optimizer's own numbers are broken, else a warning."""
+        if _is_finite_sum(window.current.values()):
+            return ok()
         broken = sorted(name for name, value in window.current.items() if is_broken(value))
         if "ratio_var" in broken and _has_one_micro_batch(window):
             broken.remove("ratio_var")  # NaN by right
@@ -46,8 +55,26 @@ class NonFinite(Rule):
         hidden = (
             "; the loss of 0.0 is what transformers shows for NaN (logging_nan_inf_filter)" if hides else ""
         )
-        severity: Severity = "warning" if _OPTIMISED.isdisjoint(broken) else "critical"
+        severity: Severity = "warning" if self.optimised.isdisjoint(broken) else "critical"
         return firing(severity, f"{told}{more}{hidden}", **{name: window.current[name] for name in broken})
+
+    def notes(self, verdict: Verdict) -> list[str]:
+        """Name what is broken, at each event that holds it."""
+        if verdict.state != "firing":
+            return []
+        hidden = [_HIDDEN] if _HIDDEN in verdict.reason else []
+        return [f"Non-finite values detected: {', '.join(verdict.evidence)}", *hidden]
+
+
+class NonFiniteEvaluation(NonFinite):
+    """The same of an evaluation: no step was trained on it."""
+
+    optimised = frozenset[str]()
+    name = "nonfinite_eval"
+    title = "Non-finite values in evaluation"
+    part = "eval"
+    meaning = "NaN or an infinity in what an evaluation logs"
+    advice = "look whether training logs any; if not, at the evaluation's data and precision"
 
 
 class OverflowedGradient(Rule):
@@ -75,3 +102,12 @@ class OverflowedGradient(Rule):
 def _has_one_micro_batch(window: Window) -> bool:
     counts = ("num_ppo_epochs", "num_mini_batches", "gradient_accumulation_steps")
     return all((window.argument(name) or 1) == 1 for name in counts)
+
+
+def _is_finite_sum(values: Iterable[float]) -> bool:
+    """Whether all are finite, for sure: a sum that is finite has no part that is not."""
+    try:
+        total = sum(values)
+    except OverflowError:  # an integer beyond the floats
+        return False
+    return total - total == 0

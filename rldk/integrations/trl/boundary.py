@@ -6,6 +6,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
+from rldk.errors import TrainingStoppedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,6 +31,8 @@ def guarded(hook: _Hook) -> _Hook:
     def safe(self: CountsErrors, *args: object, **kwargs: object) -> None:
         try:
             hook(self, *args, **kwargs)
+        except TrainingStoppedError:
+            raise  # the one error that is meant for the trainer
         except Exception:
             self.errors += 1
             level = logging.ERROR if self.errors == 1 else logging.DEBUG

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,15 +16,19 @@ from rldk.bridge import Target
 from rldk.cursor import CursorFile
 from rldk.errors import JournalLockedError, MissingDependencyError, RLDKError, SettingError
 from rldk.event import as_float
-from rldk.health import checkpoints, thresholds
+from rldk.health import checkpoints
+from rldk.health.limits import limits
 from rldk.health.resources import Sampler
+from rldk.health.rule_files import rules_with
 from rldk.integrations.trl import run as run_facts
 from rldk.integrations.trl.boundary import guarded, tried
 from rldk.integrations.trl.ending import ProcessEnd
 from rldk.integrations.trl.measures import GradientNorm
+from rldk.integrations.trl.stopping import Stop
 from rldk.integrations.trl.tokens import TokenCounter
 from rldk.journal import SUFFIX, Journal
 from rldk.recorder import Recorder
+from rldk.report import closing
 
 try:
     from transformers import TrainerCallback
@@ -31,18 +36,20 @@ except ImportError as error:
     raise MissingDependencyError("rldk.integrations.trl", "transformers", "trl") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from rldk.bridge import Sink
     from rldk.delivery import DeliveryReport
     from rldk.event import Event
+    from rldk.health.rule import Rule, Severity
     from rldk.recorder import Run
     from rldk.settings import Settings
 
 _logger = logging.getLogger(__name__)
 
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 _SHOWN: Final = ("loss", "reward_mean", "kl_mean", "entropy_mean", "grad_norm", "lr")
 
 
@@ -61,8 +68,17 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
             last one recorded. Evaluations are always recorded.
         enable_jsonl_logging: Keep the journal. Without it, it lives in a temporary folder for as
             long as the trackers need it.
-        alert_thresholds: Limits above which the event of the step gets a note: `kl_divergence`,
-            `clip_fraction`, `gradient_norm`, `reward_std`.
+        alert_thresholds: Your own limits, on top of the rules; an event beyond one gets a note, and the
+            first of them an alert. `kl_divergence`, `clip_fraction`, `gradient_norm`, `reward_std`: of
+            that metric; `loss_spike`: of the loss, as a multiple of the median of the 20 points before;
+            `memory_usage`: of the fraction of its memory that a device, or without one the host, uses.
+        rules: Health rules of your own, or files of them (TOML), beside RLDK's; see docs/health.md.
+        on_alert: Called with each alert event, on the thread that found it; what it raises is logged.
+        stop_on: End the training at the first alert of this severity or a worse one: a checkpoint is
+            saved, the run recorded as FAILED, and a post-mortem written. PPO never looks whether it
+            should stop; there `rldk.errors.TrainingStoppedError` is raised. All processes must set it alike.
+        enable_reports: Write the run's table, alerts, final report and page beside the journal when it
+            ends, and give them to the trackers.
         run_id: Id of the run; by default that of the active W&B run, else of the active MLflow run,
             else of the run whose checkpoint is resumed, else `run_name` made unique, else a fresh
             one. Made safe as a file name.
@@ -95,6 +111,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         jsonl_log_interval: int = 1,
         enable_jsonl_logging: bool = True,
         alert_thresholds: Mapping[str, float] | None = None,
+        rules: Rule | str | Path | Iterable[Rule | str | Path] | None = None,
+        on_alert: Callable[[Event], None] | None = None,
+        stop_on: Severity | None = None,
+        enable_reports: bool = True,
         run_id: str | None = None,
         enable_resource_monitoring: bool = True,
         enable_checkpoint_analysis: bool = True,
@@ -114,7 +134,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._log_interval = _interval("log_interval", log_interval, least=0)
         self._every_steps = _interval("jsonl_log_interval", jsonl_log_interval, least=1)
         self._keeps_journal = enable_jsonl_logging
-        self._limits = thresholds.checked(alert_thresholds)
+        self._rules = [*rules_with(rules), *limits(alert_thresholds)]
+        self._on_alert = on_alert
+        self._stop = Stop(stop_on)
+        self._reports = enable_reports
         self._monitors = enable_resource_monitoring
         self._analyses = enable_checkpoint_analysis
         self._measures = measure_missing
@@ -128,7 +151,6 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._end_of_process = ProcessEnd(self._exit, self._hurry)
         self._tokens: TokenCounter | None = None
         self._evaluated: str | None = None
-        self._said: set[str] = set()
         self._told_step = 0
         self._step = 0
         self._is_training = False
@@ -141,6 +163,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         del control
         self._end("FAILED" if self._is_training else "FINISHED")  # an earlier train() raised
         self._is_training = True
+        self._stop.begin()
         if state.is_world_process_zero or self._per_rank:
             self._begin(args, state, together=self._per_rank)
             self._measure(args, kwargs.get("optimizer"))
@@ -155,9 +178,15 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         **kwargs: object,
     ) -> None:
         """Record the log. A subclass may add to `logs` before it calls this."""
-        del control, kwargs
-        if not logs or not state.is_world_process_zero:
-            return
+        del kwargs
+        try:
+            if logs and state.is_world_process_zero:
+                self._record(args, state, logs)
+        finally:
+            if self._is_training:
+                self._stop.settle(args, control)
+
+    def _record(self, args: TrainingArguments, state: TrainerState, logs: dict[str, Any]) -> None:
         if self._recorder is None and not self._is_training:
             self._begin(args, state)  # evaluate() outside train(); on_evaluate ends it
         if self._recorder is not None:
@@ -189,12 +218,19 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Record the checkpoint that was just saved."""
+        """Record the checkpoint that was just saved.
+
+        Raises:
+            TrainingStoppedError: An alert has ended the training, of a trainer that does not stop otherwise.
+        """
         del control, kwargs
         if self._recorder is not None and self._analyses and state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             measured = checkpoints.measure(folder)
             self._recorder.emit("checkpoint", state.global_step, measured, facts={"checkpoint": str(folder)})
+        if self._stop.must_raise(args):
+            self._end("FAILED")
+            raise self._stop.error(self.run_id)
 
     @guarded
     def on_train_end(
@@ -203,7 +239,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         """Deliver what is left, within the deadline."""
         del args, control, kwargs
         self._step = state.global_step
-        self._end("KILLED" if self._end_of_process.was_terminated else "FINISHED")
+        if self._end_of_process.was_terminated:
+            self._end("KILLED")
+        else:
+            self._end("FAILED" if self._stop.stopped_by else "FINISHED")
 
     def _begin(self, args: TrainingArguments, state: TrainerState, *, together: bool = False) -> None:
         is_main = state.is_world_process_zero
@@ -220,7 +259,6 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         is_resumed = state.global_step > 0
         self._tokens = TokenCounter(recorder.run.trainer, recorder.run.facts["args"], is_resumed=is_resumed)
         self._told_step = state.global_step
-        self._said.clear()
         self._start_sampler(recorder)
         self._end_of_process.watch()
         names = ", ".join(sink.name for sink in sinks) or "no tracker"
@@ -232,7 +270,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
                 journal,
                 run,
                 settings=self._settings,
-                limits=self._limits,
+                rules=self._rules,
+                on_alert=self._hear,
                 every_steps=self._every_steps,
                 first_segment=record.get("segment", -1) + 1,
                 began=record.get("began"),
@@ -284,10 +323,15 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
                 metrics = event.metrics
                 shown = (f"{name}={as_float(metrics[name]):.4g}" for name in _SHOWN if name in metrics)
                 _logger.info("step %d/%d %s", event.step, max_steps, " ".join(shown))
-            for note in event.notes:
-                level = logging.DEBUG if note in self._said else logging.WARNING
-                _logger.log(level, "step %d: %s", event.step, note)
-            self._said.update(event.notes)
+
+    def _hear(self, alert: Event) -> None:
+        """Say an alert, and let the user's own function have it. On any thread."""
+        told = alert.model_info["alert"]
+        level = _LEVELS[told["severity"]] if told["state"] == "firing" else logging.INFO
+        _logger.log(level, "step %d: %s", alert.step, alert.notes[0])
+        self._stop.hear(alert)
+        if self._on_alert is not None:
+            tried("call on_alert", partial(self._on_alert, alert), self)
 
     @guarded
     def _exit(self, status: str) -> None:
@@ -309,7 +353,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
                 if running is not None:
                     running.stop()
             self._norm = None
-            self.reports = recorder.end(status, self._step, is_exit=is_exit)
+            stopped_by, teller = self._stop.stopped_by, closing if self._reports else None
+            self.reports = recorder.end(
+                status, self._step, is_exit=is_exit, stopped_by=stopped_by, teller=teller
+            )
             if not self._keeps_journal:
                 self._drop_journal(recorder.journal.path)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from rldk import bridge, identity
+from rldk import bridge, catalog, identity
 from rldk.errors import RLDKError
 from rldk.identity import Identity
 from rldk.integrations.trl.boundary import tried
@@ -116,6 +116,11 @@ def recalled(state: TrainerState) -> dict[str, Any]:
 def lacks_norm(args: TrainingArguments) -> bool:
     """Whether the trainer logs no gradient norm: PPO runs a loop of its own."""
     return trainer_name(args) == "PPO"
+
+
+def runs_own_loop(args: TrainingArguments) -> bool:
+    """Whether the trainer runs a loop of its own, and so ignores what transformers' control tells it."""
+    return trainer_name(args) in catalog.own_loop()
 
 
 def trainer_name(args: TrainingArguments) -> str:

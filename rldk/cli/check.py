@@ -1,0 +1,199 @@
+"""`rldk check`: the health rules over runs that are over, with an exit code."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003  # typer reads it in the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from rldk.cli.app import FOUND, app, console, errors, fail
+from rldk.errors import RLDKError, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rldk.check import Checked
+    from rldk.health.monitor import Change
+    from rldk.health.rule import Rule
+
+_STYLES = {"info": "cyan", "warning": "yellow", "critical": "bold red"}
+_REASON_LETTERS = 160
+_PARTS = {
+    "resource": "the run holds too few samples of resources",
+    "checkpoint": "no checkpoint was analysed",
+}
+
+
+class FailOn(StrEnum):
+    """From which severity on the command ends with code 1."""
+
+    info = "info"
+    warning = "warning"
+    critical = "critical"
+    never = "never"
+
+
+class Form(StrEnum):
+    """How the findings are written."""
+
+    text = "text"
+    json = "json"
+
+
+@app.command()
+def check(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Runs: journals, W&B folders, MLflow runs, trainer states ...; or checkpoints."),
+    ],
+    *,
+    rules: Annotated[
+        list[Path] | None, typer.Option(help="A TOML file of rules of your own, and of changes to RLDK's.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="A limit of alert_thresholds, as NAME=NUMBER.")
+    ] = None,
+    fail_on: Annotated[FailOn, typer.Option(help="End with code 1 from this severity on.")] = FailOn.critical,
+    runs: Annotated[list[str] | None, typer.Option(help="Only runs with these ids.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Read the sources with this adapter.")] = None,
+    form: Annotated[Form, typer.Option("--format", help="How the findings are written.")] = Form.text,
+    all_rules: Annotated[bool, typer.Option("--all", help="Show the rules that are well, too.")] = False,
+) -> None:
+    """Judge runs that are over as if the rules had run along; several at once are counted, too.
+
+    A checkpoint's folder has its weights examined as well. Exit code 1 if something is as bad as
+    `--fail-on`, 2 if the command cannot do what it was asked for, 3 if a source cannot be read.
+    """
+    from rldk.check import check as judge
+    from rldk.history import histories
+
+    try:
+        asked = _rules(rules or [], threshold or [])
+        found = [judge(each, asked) for each in histories(sources, adapter_hint=adapter, runs=runs)]
+    except RLDKError as error:
+        fail(error)
+    if form is Form.json:
+        _write_json(found)
+    else:
+        for each in found:
+            _show(each, is_all=all_rules, is_alone=len(found) == 1)
+        if len(found) > 1:
+            _show_tally(found)
+    if any(_is_as_bad(each, fail_on) for each in found):
+        raise typer.Exit(FOUND)
+
+
+def _rules(files: Sequence[Path], thresholds: Sequence[str]) -> list[Rule]:
+    from rldk.health.limits import limits
+    from rldk.health.rule_files import rules_with
+
+    return [*rules_with(files), *limits(dict(_limit(text) for text in thresholds))]
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError as error:
+        raise SettingError("--threshold", text, "NAME=NUMBER, such as kl_divergence=0.1") from error
+
+
+def _is_as_bad(run: Checked, fail_on: FailOn) -> bool:
+    return fail_on is not FailOn.never and run.worst >= 1 + list(FailOn).index(fail_on)
+
+
+def _show(run: Checked, *, is_all: bool, is_alone: bool) -> None:
+    health = run.health
+    head = f"{run.run_id}: {health['verdict']}"
+    told = f"{run.trainer or 'unknown trainer'}, {run.points} logs to step {run.last_step}"
+    console.print(f"[bold]{escape(head)}[/bold]  {escape(told)}", soft_wrap=True)
+    for change in run.changes:
+        style = _STYLES[change.severity] if change.level else "green"
+        said = f"step {change.step:>6}  {change.severity if change.level else 'over'}"
+        console.print(f"  [{style}]{said}[/{style}]  {escape(change.message)}", soft_wrap=True)
+    if is_all:
+        _show_rules(health["rules"])
+    elif is_alone:
+        _show_unavailable(health["rules"])
+    for problem in run.problems:
+        errors.print(f"note: {escape(problem)}", soft_wrap=True)
+
+
+def _show_rules(lines: Sequence[dict[str, Any]]) -> None:
+    shown = Table(title="Rules", title_justify="left")
+    for heading in ("rule", "state", "points", "why"):
+        shown.add_column(heading)
+    for line in lines:
+        shown.add_row(
+            line["rule"], line["state"], str(line["points"]), escape(line["reason"][:_REASON_LETTERS])
+        )
+    console.print(shown)
+
+
+def _show_unavailable(lines: Sequence[dict[str, Any]]) -> None:
+    """Say which of the rules that are about this trainer could not judge, and why."""
+    count = sum(line["state"] == "ok" for line in lines)
+    blind = [line for line in lines if line["state"] == "unavailable" and line["applies"]]
+    console.print(f"  {count} rules are well; {len(blind)} cannot judge this run:")
+    reasons: dict[str, list[str]] = {}
+    for line in blind:
+        reasons.setdefault(_PARTS.get(line["part"], line["reason"]), []).append(line["rule"])
+    for reason, names in reasons.items():
+        console.print(f"    {', '.join(names)}: {escape(reason)}", soft_wrap=True)
+
+
+def _show_tally(runs: Sequence[Checked]) -> None:
+    from rldk.check import tally
+
+    shown = Table(title=f"{len(runs)} runs", title_justify="left")
+    for heading, justify in (("rule", "left"), ("judged", "right"), ("fired", "right"), ("worst", "left")):
+        shown.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich names a Literal
+    shown.add_column("first at (median, of the run)", justify="right")
+    for line in tally(runs):
+        early = f"{line.median_share:.0%}" if line.fired else ""
+        shown.add_row(line.rule, str(line.judged), str(line.fired), line.severity or "", early)
+    console.print(shown)
+
+
+def _write_json(runs: Sequence[Checked]) -> None:
+    import msgspec
+
+    from rldk.check import tally
+    from rldk.event import spell_non_finite
+
+    told = {
+        "schema": 1,
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "trainer": run.trainer or None,
+                "source": run.source,
+                "points": run.points,
+                "last_step": run.last_step,
+                "alerts": [_alert(change) for change in run.changes],
+                "health": run.health,
+                "problems": list(run.problems),
+            }
+            for run in runs
+        ],
+        "tally": [line._asdict() for line in tally(runs)],
+    }
+    sys.stdout.write(msgspec.json.encode(spell_non_finite(told)).decode() + "\n")
+
+
+def _alert(change: Change) -> dict[str, Any]:
+    return {
+        "id": f"{change.rule.name}@{change.step}",
+        "rule": change.rule.name,
+        "state": change.state,
+        "severity": change.severity,
+        "step": change.step,
+        "since_step": change.since_step,
+        "message": change.message,
+        "evidence": dict(change.verdict.evidence),
+    }
