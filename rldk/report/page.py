@@ -290,7 +290,7 @@ def _resources(story: Story, report: FinalReport) -> str:
     peaks = ", ".join(
         f"{gpu} {100 * peak:.0f} %" for gpu, peak in report.resources.gpu_memory_peak_frac.items()
     )
-    said = f"<p>Most of its memory that was in use: {esc(peaks)}.</p>\n" if peaks else ""
+    said = f"<p>Peak of the memory in use: {esc(peaks)}.</p>\n" if peaks else ""
     rows = [
         (esc(name), number(one.count), *(quantity(v, one.unit) for v in (one.mean, one.max, one.last)))
         for name, one in islice(measured.items(), _MOST_ROWS)

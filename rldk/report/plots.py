@@ -46,9 +46,11 @@ MANY: Final = 60
 """A line of more points is drawn thin, with its running median."""
 _NEAR: Final = 34.0
 """Marks at the upper edge whose numbers would touch share one; in units."""
-_HUGE: Final = 1e300
-_STEEP: Final = 1000.0
-_SPIKED: Final = 50.0
+_HUGE: Final = 1e100
+_TINY: Final = 1e-100
+_STEEP: Final = 3.0
+_SPIKED: Final = 1.7
+"""Powers of ten from nearly the least value, and from the middle, to the greatest that ask for a log scale."""
 
 # Any colour that nothing else has: each becomes a variable of the page's style sheet
 COLOURS: Final = {
@@ -185,7 +187,7 @@ def _settings() -> Iterator[None]:
 
 def _draw(axes: Axes, line: Line) -> None:
     finite = np.isfinite(line.y)
-    x, y = line.x[finite], np.clip(line.y[finite], -_HUGE, _HUGE)
+    x, y = line.x[finite], _drawable(line.y[finite])
     colour = COLOURS[line.colour]
     if not len(y):
         return
@@ -209,6 +211,12 @@ def _draw(axes: Axes, line: Line) -> None:
         axes.plot(at, medians, color=colour, linewidth=1.6, zorder=3)
     else:
         axes.plot(x, y, color=colour, linewidth=1.4, marker="o", markersize=2.2, zorder=3)
+
+
+def _drawable(y: Values) -> Values:
+    """Bring numbers at the end of the floats to where matplotlib can reckon with them."""
+    sizes = np.abs(y)
+    return np.where(y == 0, 0.0, np.copysign(np.clip(sizes, _TINY, _HUGE), y))
 
 
 def _draw_broken(axes: Axes, line: Line) -> None:
@@ -242,7 +250,7 @@ def _spread(x: Values, limits: tuple[float, float]) -> Values:
 
 def _scale(axes: Axes, lines: Sequence[Line], limits: tuple[float, float]) -> None:
     low, high = limits
-    room = (high - low) * 0.015 or 0.5
+    room = max((high - low) * 0.015, max(abs(low), abs(high)) * 1e-9) or 0.5
     axes.set_xlim(low - room, high + room)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(_Plain())
@@ -264,23 +272,19 @@ def _scale(axes: Axes, lines: Sequence[Line], limits: tuple[float, float]) -> No
 
 def _kind(values: Sequence[Values]) -> str:
     """Choose linear, log, or, where values are zero or negative, log with a linear middle."""
-    finite = np.concatenate([np.empty(0), *(y[np.isfinite(y)] for y in values)])
+    finite = _drawable(np.concatenate([np.empty(0), *(y[np.isfinite(y)] for y in values)]))
     sizes = np.abs(finite[finite != 0])
     if len(sizes) < 3:  # noqa: PLR2004  # two points span nothing
         return "linear"
-    low, middle = np.quantile(sizes, [0.05, 0.5])
-    with np.errstate(over="ignore"):
-        is_steep = bool(
-            sizes.max() / max(low, 1e-300) > _STEEP and sizes.max() / max(middle, 1e-300) > _SPIKED
-        )
-    if not is_steep:
+    greatest, low, middle = np.log10([sizes.max(), *np.quantile(sizes, [0.05, 0.5])])
+    if greatest - low < _STEEP or greatest - middle < _SPIKED:
         return "linear"
     return "log" if bool((finite > 0).all()) else "symlog"
 
 
 def _threshold(values: Sequence[Values]) -> float:
     finite = np.concatenate([y[np.isfinite(y) & (y != 0)] for y in values])
-    return float(10.0 ** np.floor(np.log10(np.clip(np.median(np.abs(finite)), 1e-300, _HUGE))))
+    return float(10.0 ** np.floor(np.log10(np.median(np.abs(_drawable(finite))))))
 
 
 def _label(axes: Axes, unit: str, axis: str) -> None:

@@ -97,7 +97,7 @@ def span(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "no end"
     left = max(round(seconds), 0)
-    parts = []
+    parts: list[tuple[int, str]] = []
     for name, size in _SECONDS:
         count, left = divmod(left, size)
         if count or parts:
