@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from rldk.rows import Places, Values
 
 # Units are those of the SVG: a plot is as wide as its column in the page, at which one of them is a pixel
-_WIDTH: Final = 400
-_HEIGHT: Final = 216
+_WIDTH: Final = 364
+_HEIGHT: Final = 204
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 20, 38
 _PER_INCH: Final = 72
 _LETTERS: Final = 11
@@ -50,7 +50,7 @@ _HUGE: Final = 1e100
 _TINY: Final = 1e-100
 _STEEP: Final = 3.0
 _SPIKED: Final = 1.7
-"""Powers of ten from nearly the least value, and from the middle, to the greatest that ask for a log scale."""
+"""Powers of ten from nearly the least value, and from the middle, to the greatest: they ask for a log."""
 
 # Any colour that nothing else has: each becomes a variable of the page's style sheet
 COLOURS: Final = {
@@ -252,7 +252,7 @@ def _scale(axes: Axes, lines: Sequence[Line], limits: tuple[float, float]) -> No
     low, high = limits
     room = max((high - low) * 0.015, max(abs(low), abs(high)) * 1e-9) or 0.5
     axes.set_xlim(low - room, high + room)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(_Plain())
     axes.xaxis.set_minor_locator(NullLocator())
     kind = _kind([line.y for line in lines])
@@ -334,7 +334,7 @@ def _draw_marks(axes: Axes, marks: Marks, limits: tuple[float, float]) -> None:
             transform=edge,
             ha="center",
             va="bottom",
-            fontsize=9,
+            fontsize=10,
             fontweight="bold",
             color=COLOURS[severity],
             parse_math=False,
