@@ -121,6 +121,15 @@ def _made(
     return trainer(_causal(world), **reference, **common)
 
 
+def is_installed(name: str) -> bool:
+    """Whether the installed TRL has this trainer."""
+    try:
+        _found(f"{name}Config")
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
 def _found(name: str) -> Any:  # noqa: ANN401  # a class of TRL
     trainer = name.removesuffix("Trainer").removesuffix("Config")
     return getattr(importlib.import_module(_HOMES.get(trainer, "trl")), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
@@ -11,8 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rldk.demo import WORDS, build_tiny_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
 NICE: Final = frozenset(("yes", "good", "right", "up", "one", "two"))
 """Half of the words: those that the rewards and the preferences like."""
@@ -25,6 +25,9 @@ _REPEATS: Final = 0.3
 _BATCH: Final = 48
 _USUALLY: Final = 0.8
 _LEAST_DIFFERENCE: Final = 0.4
+
+_MADE: Final = "made"
+PARTS: Final = ("model", "certain", "judge", "far_judge")
 
 Rows = dict[str, list[Any]]
 
@@ -47,19 +50,27 @@ class World(NamedTuple):
     tokenizer: Any
 
 
-def make(folder: Path) -> World:
-    """Make the world in a folder, some seconds of training on one core, or take what is there."""
-    model, certain, judge, far_judge = (folder / name for name in ("model", "certain", "judge", "far_judge"))
-    if (far_judge / "config.json").exists():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
-    else:
+def make(folder: Path, parts: Iterable[str] = PARTS) -> World:
+    """Make the world in a folder, some seconds of training on one core, but what is there already.
+
+    Args:
+        folder: Where its models are kept.
+        parts: Which of the models are needed.
+    """
+    home = World(*(str(folder / part) for part in PARTS), tokenizer=None)
+    model = Path(home.model)
+    if not (model / _MADE).exists():
         _, tokenizer = build_tiny_model(model)
-        draw = random.Random(0)  # noqa: S311  # repeatable toys
+        draw = random.Random("model")  # noqa: S311  # repeatable toys
         _teach(model, model, tokenizer, lambda: f"{prompt(draw)} {answer(draw)} <eos>")
-        _teach(model, certain, tokenizer, lambda: f"{_lesson(draw, 0.97, draw.randint(4, 12))} <eos>")
-        _train_judge(model, judge, tokenizer, draw, lambda text: niceness(text) - length_fault(text))
-        _train_judge(model, far_judge, tokenizer, draw, lambda text: text.split().count(RARE) / 4)
-    return World(str(model), str(certain), str(judge), str(far_judge), tokenizer)
+        (model / _MADE).touch()
+    made = home._replace(tokenizer=PreTrainedTokenizerFast.from_pretrained(model))
+    for part in set(parts) - {"model"}:
+        target = folder / part
+        if not (target / _MADE).exists():
+            _MAKE[part](model, target, made.tokenizer, random.Random(part))  # noqa: S311
+            (target / _MADE).touch()
+    return made
 
 
 def answer(
@@ -227,3 +238,18 @@ def _judged(draw: random.Random) -> str:
     return (
         usual if draw.random() > _REPEATS else " ".join(draw.choice((each, word)) for each in usual.split())
     )
+
+
+def _make_certain(start: Path, end: Path, tokenizer: Any, draw: random.Random) -> None:  # noqa: ANN401
+    _teach(start, end, tokenizer, lambda: f"{_lesson(draw, 0.97, draw.randint(4, 12))} <eos>")
+
+
+def _make_judge(start: Path, end: Path, tokenizer: Any, draw: random.Random) -> None:  # noqa: ANN401
+    _train_judge(start, end, tokenizer, draw, lambda text: niceness(text) - length_fault(text))
+
+
+def _make_far_judge(start: Path, end: Path, tokenizer: Any, draw: random.Random) -> None:  # noqa: ANN401
+    _train_judge(start, end, tokenizer, draw, lambda text: text.split().count(RARE) / 4)
+
+
+_MAKE: Final = {"certain": _make_certain, "judge": _make_judge, "far_judge": _make_far_judge}
