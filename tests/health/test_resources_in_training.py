@@ -21,7 +21,7 @@ def test_a_training_records_its_resources(tmp_path, monkeypatch):
     from rldk.demo import build_tiny_model
     from rldk.integrations.trl import RLDKCallback
 
-    monkeypatch.setattr("rldk.health.resources.Sampler.__init__.__defaults__", (0.05,))
+    monkeypatch.setenv("RLDK_RESOURCE_INTERVAL_S", "0.05")
     folder, tokenizer = build_tiny_model(tmp_path / "model")
     args = SFTConfig(
         str(tmp_path / "out"),

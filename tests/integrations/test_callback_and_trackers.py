@@ -119,7 +119,7 @@ def test_an_mlflow_server_that_is_down_costs_the_deadline_at_most(grpo, monkeypa
     """Training ends, the journal is whole, and what did not arrive is counted."""
     mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port}")
     monkeypatch.setenv("RLDK_CLOSE_DEADLINE_S", "2")
-    callback = RLDKCallback(trackers=["mlflow"])
+    callback = RLDKCallback(trackers=["mlflow"], enable_resource_monitoring=False)
     trainer = grpo([callback])
     trainer.train()
     assert is_whole(callback)
@@ -140,7 +140,7 @@ def test_a_wandb_run_that_ends_in_mid_training_costs_nothing(grpo):
             wandb.finish()
 
     wandb.init(project="p")
-    callback = RLDKCallback()
+    callback = RLDKCallback(enable_resource_monitoring=False)
     grpo([callback, Finisher()]).train()
     assert is_whole(callback)
     (report,) = callback.reports
