@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
 
 from benchmarks.health.rewards import FROM_STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Poison(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
@@ -76,28 +79,32 @@ def freeze(trainer: Any) -> None:  # noqa: ANN401
     model.lm_head.register_forward_hook(lambda _module, _inputs, logits: logits + 0 * model.unused)
 
 
-def scale_judge(trainer: Any) -> None:  # noqa: ANN401
-    """Make the rewards of PPO a hundred times as large, as a judge whose scores nobody normalised."""
-    with torch.no_grad():
-        trainer.reward_model.score.weight.mul_(100)
+class _Later(TrainerCallback):  # type: ignore[misc]
+    """Do something to the trainer before some step."""
 
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
 
-class _Bonus(TrainerCallback):  # type: ignore[misc]
-    """Raise the entropy bonus from some step on."""
-
-    def __init__(self, trainer: Any) -> None:  # noqa: ANN401
-        self._trainer = trainer
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
-        """Before the step."""
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        """After the step before."""
         del args, control
         if state.global_step + 1 == FROM_STEP:
-            self._trainer.entropy_coef = 3.0
+            self._act()
 
 
 def raise_bonus(trainer: Any) -> None:  # noqa: ANN401
     """Let the entropy bonus become far too high, as a schedule with a slip does."""
-    trainer.add_callback(_Bonus(trainer))
+    trainer.add_callback(_Later(lambda: setattr(trainer, "entropy_coef", 3.0)))
+
+
+def scale_judge(trainer: Any) -> None:  # noqa: ANN401
+    """Let PPO's rewards become a hundred times as large, as a normalisation that was lost does."""
+
+    def scale() -> None:
+        with torch.no_grad():
+            trainer.reward_model.score.weight.mul_(100)
+
+    trainer.add_callback(_Later(scale))
 
 
 def _poison(model: Any, part: str) -> None:  # noqa: ANN401

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _CORPUS_ARGUMENTS = {"num_generations": 2, "beta": 0.0}
 _TRAINERS = ("PPO", "GRPO", "RLOO", "DPO", "KTO", "Reward", "SFT", "OnlineDPO")
-_BROKEN = ("nan", "nanloss", "rnone")
+_BROKEN = ("nan", "nanloss", "rnone", "mu")  # mu: eight passes over each batch, most of it clipped
 
 
 class Judged(NamedTuple):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.health.world import Rows, World
 
 _TRAIN_ROWS: Final = 320
-_EVAL_ROWS: Final = 64
+_EVAL_ROWS: Final = 200
 _EVAL_SEED: Final = 10_000
 _ROWS: Final[dict[str, Callable[[int, int], Rows]]] = {
     "SFT": world.lessons,

@@ -14,6 +14,11 @@ _SAVES: Final = {"save_strategy": "steps", "save_steps": 10}
 _TOO_FAST: Final = 1000
 _LATE: Final = f"from step {FROM_STEP} on"
 
+_SHUFFLED: Final = world.shuffled(world.preferences, "chosen", "rejected")
+_SHUFFLED_TEXTS: Final = world.shuffled(
+    lambda count, seed: world.compared(world.preferences(count, seed)), "chosen", "rejected"
+)
+
 HEALTHY: Final = (
     Scenario("healthy_grpo", "GRPO", "no KL penalty", reward=_NICE),
     Scenario("healthy_grpo_beta", "GRPO", "KL penalty", options={"beta": 0.04}, reward=_NICE),
@@ -189,7 +194,7 @@ _GRPO: Final = (
         f"an entropy bonus far too high {_LATE}",
         ("entropy_blow_up",),
         FROM_STEP,
-        options={"entropy_coef": 1e-6, "learning_rate": 1e-3},
+        options={"entropy_coef": 1e-6, "learning_rate": 2e-3, "lr_scheduler_type": "constant"},
         start="certain",
         reward=_NICE,
         prepare=faults.raise_bonus,
@@ -298,8 +303,10 @@ _OTHERS: Final = (
         "DPO",
         "shuffled labels",
         ("preference_accuracy", "preference_margin"),
-        rows=world.shuffled(world.preferences, "chosen", "rejected"),
+        rows=_SHUFFLED,
+        eval_rows=_SHUFFLED,
         evaluates=True,
+        train_rows=960,
     ),
     Scenario(
         "dpo_displaced",
@@ -314,19 +321,17 @@ _OTHERS: Final = (
         "Reward",
         "shuffled labels",
         ("preference_accuracy", "preference_margin"),
-        rows=world.shuffled(
-            lambda count, seed: world.compared(world.preferences(count, seed)), "chosen", "rejected"
-        ),
+        rows=_SHUFFLED_TEXTS,
+        eval_rows=_SHUFFLED_TEXTS,
         evaluates=True,
+        train_rows=1280,
     ),
     Scenario(
         "reward_overfits",
         "Reward",
         "16 pairs with shuffled labels again and again",
         ("overfitting",),
-        rows=world.shuffled(
-            lambda count, seed: world.compared(world.preferences(count, seed)), "chosen", "rejected"
-        ),
+        rows=_SHUFFLED_TEXTS,
         train_rows=16,
         evaluates=True,
         options={"max_steps": 120},
@@ -334,9 +339,9 @@ _OTHERS: Final = (
     Scenario(
         "kto_one_side",
         "KTO",
-        "next to no bad examples",
+        "no bad examples",
         ("kto_empty_side",),
-        rows=partial(world.judgements, share_of_good=0.98),
+        rows=partial(world.judgements, share_of_good=1.0),
     ),
 )
 _PPO: Final = (
@@ -371,7 +376,12 @@ _PPO: Final = (
         options={"learning_rate": 1e-2, "num_ppo_epochs": 8},
     ),
     Scenario(
-        "ppo_scale", "PPO", "rewards x100", ("value_loss", "value_clipping"), prepare=faults.scale_judge
+        "ppo_scale",
+        "PPO",
+        f"rewards x100 {_LATE}",
+        ("value_loss", "value_clipping"),
+        FROM_STEP,
+        prepare=faults.scale_judge,
     ),
     Scenario(
         "ppo_value",

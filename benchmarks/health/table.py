@@ -89,7 +89,7 @@ def fault_table(faulty: Sequence[tuple[Scenario, Sequence[Judged]]]) -> str:
     for scenario, runs in faulty:
         found = [named(scenario, run) for run in runs]
         hits = [change for change in found if change is not None]
-        rules = Counter(change.rule.name for change in hits)
+        rules = Counter(f"`{change.rule.name}` ({change.severity})" for change in hits)
         others = Counter(
             rule for run in runs for s in _BAD for rule in run.began(s) if rule not in scenario.rules
         )
@@ -97,7 +97,7 @@ def fault_table(faulty: Sequence[tuple[Scenario, Sequence[Judged]]]) -> str:
             [
                 f"{scenario.trainer}: {scenario.story}",
                 _share(len(hits), len(runs)),
-                ", ".join(f"`{rule}`" for rule, _ in rules.most_common()) or "-",
+                ", ".join(rule for rule, _ in rules.most_common()) or "-",
                 f"{median(change.step - scenario.at for change in hits):.0f}" if hits else "-",
                 ", ".join(f"`{rule}`" for rule in sorted(others)) or "-",
             ]
@@ -106,14 +106,11 @@ def fault_table(faulty: Sequence[tuple[Scenario, Sequence[Judged]]]) -> str:
 
 
 def named(scenario: Scenario, run: Judged) -> Change | None:
-    """The first alert, from the fault on, by a rule that is right about it; to inform is not to name."""
+    """The first alert, from the fault on, by a rule that is right about it."""
     right = (
         each
         for each in run.alerts
-        if each.state == "firing"
-        and each.severity in _BAD
-        and each.rule.name in scenario.rules
-        and each.step >= scenario.at
+        if each.state == "firing" and each.rule.name in scenario.rules and each.step >= scenario.at
     )
     return min(right, key=lambda each: each.step, default=None)
 
