@@ -129,9 +129,10 @@ def _place(order: Sequence[str], severity: object) -> int:
 def _line(rule: Mapping[str, Any]) -> str:
     title, name = _inline(rule.get("title") or rule.get("rule")), _inline(rule.get("rule"))
     first, last = rule.get("first_step"), rule.get("last_step")
-    fires = rule.get("state") == "firing"
-    when = f"firing, first at step {first}" if fires else f"over, steps {first} to {last}"
-    return f"- **{_inline(rule.get('severity'))}** {title} (`{name}`), {when}: {_inline(rule.get('reason'))}"
+    steps = f"step {first}" if first == last else f"steps {first} to {last}"
+    when = f"firing, first at step {first}" if rule.get("state") == "firing" else f"over, {steps}"
+    reason = f": {_inline(rule['reason'])}" if rule.get("reason") else ""
+    return f"- **{_inline(rule.get('severity'))}** {title} (`{name}`), {when}{reason}"
 
 
 def _more(count: int) -> str:

@@ -53,6 +53,7 @@ def test_it_tells_the_verdict_the_rules_and_where_the_report_is(
     rules = [
         judged("stall", "ok", "critical", reason="steps take 4 s"),
         judged("loss_spike", "ok", None),
+        judged("value_loss", "ok", reason="", last_step=110),
         judged("kl_drift", reason="<b>KL</b>\nis high"),
     ]
     last = end(event, 1, *rules, verdict="critical", stopped_by="stall@160")
@@ -62,6 +63,7 @@ def test_it_tells_the_verdict_the_rules_and_where_the_report_is(
         "",
         "- **warning** Kl drift (`kl_drift`), firing, first at step 110: &lt;b&gt;KL&lt;/b&gt; is high",
         "- **critical** Stall (`stall`), over, steps 110 to 160: steps take 4 s",
+        "- **warning** Value loss (`value_loss`), over, step 110",
         END,
     ]
 
