@@ -109,8 +109,8 @@ def final_report(
         trainer=story.trainer or None,
         versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
         host=redact(host) if isinstance(host, dict) else None,
-        metrics=summaries(story, "train"),
-        evaluation=summaries(story, "eval"),
+        metrics=summaries(story, (name for panel in main_panels(story) for name in panel)),
+        evaluation=summaries(story, main_evaluations(story), "eval"),
         health=judged(story, health),
         alerts=_counts(story),
         resources=_resources(story),
@@ -148,18 +148,18 @@ def main_panels(story: Story) -> list[tuple[str, ...]]:
     return panels.panels(story.trainer, measured, wanted)
 
 
-def summaries(story: Story, phase: str) -> dict[str, MetricSummary]:
-    """Sum up the main metrics of a phase; of evaluations those of each data set."""
-    chosen = [name for panel in main_panels(story) for name in panel]
-    if phase == "eval":
-        measured = story.names["eval"]
-        main = {
-            name
-            for panel in panels.panels(story.trainer, [*chosen, *map(of_set, measured)])
-            for name in panel
-        }
-        chosen = [name for name in measured if of_set(name) in main]
-    return {name: summarized(story, name, phase) for name in chosen}
+def main_evaluations(story: Story) -> list[str]:
+    """The main metrics of a run's evaluations, those of each data set."""
+    trained = [name for panel in main_panels(story) for name in panel]
+    measured = story.names["eval"]
+    chosen = panels.panels(story.trainer, [*trained, *map(of_set, measured)])
+    main = {name for panel in chosen for name in panel}
+    return [name for name in measured if of_set(name) in main]
+
+
+def summaries(story: Story, names: Iterable[str], phase: str = "train") -> dict[str, MetricSummary]:
+    """Sum up metrics that were measured."""
+    return {name: summarized(story, name, phase) for name in names}
 
 
 def of_set(name: str) -> str:
@@ -168,8 +168,8 @@ def of_set(name: str) -> str:
     return name if metric is None or catalog.named(name) is metric else name.partition("/")[2]
 
 
-def summarized(story: Story, name: str, phase: str = "train") -> MetricSummary:
-    """Sum up one metric that was measured."""
+def summarized(story: Story, name: str, phase: str) -> MetricSummary:
+    """Sum up one of them."""
     metric = known(name)
     series = story.series(name, phase)
     return numbers.summary(series, series.unit, metric.good if metric is not None else "")

@@ -58,7 +58,7 @@ def of_metrics(story: Story) -> Drawn:
     if isinstance(plots, str):
         return Drawn([], plots)
     panels = documents.main_panels(story)
-    evaluated = list(documents.summaries(story, "eval"))
+    evaluated = documents.main_evaluations(story)
     shown = {name for panel in panels for name in panel}
     panels += [(name,) for name in evaluated if documents.of_set(name) not in shown][:_MOST_EVALUATIONS]
     return Drawn([_of_panel(plots, story, panel, evaluated, f"m{i}") for i, panel in enumerate(panels)])

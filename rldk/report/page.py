@@ -6,6 +6,8 @@ from importlib.resources import files
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from rldk.report import documents, figures
 from rldk.report.html import NONE, esc, evidence, link, mark, number, quantity, size, table
 from rldk.report.status import span
@@ -270,16 +272,18 @@ def _others(story: Story, report: FinalReport) -> str:
 
 def _other_rows(story: Story, names: list[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
     for name, phase in names:
-        one = documents.summarized(story, name, phase)
+        series = story.series(name, phase)
+        finite = series.values[np.isfinite(series.values)]
+        broken = len(series.values) - len(finite)
         yield (
             esc(name),
             phase,
-            esc(one.unit),
-            number(one.count),
-            number(one.nonfinite) if one.nonfinite else "",
-            number(one.last.value),
-            number(one.min),
-            number(one.max),
+            esc(series.unit),
+            number(len(series.values)),
+            number(broken) if broken else "",
+            number(float(series.values[-1])),
+            number(float(finite.min())) if len(finite) else NONE,
+            number(float(finite.max())) if len(finite) else NONE,
         )
 
 
