@@ -53,7 +53,7 @@ def tree(line: str, where: str) -> ast.expr:
     try:
         return ast.parse(line, mode="eval").body
     except SyntaxError as error:
-        at = min(max((error.offset or 1) - 1, 0), len(line) - 1)
+        at = min(error.offset - 1 if error.offset else len(line), len(line) - 1)  # 0 is beyond the end
         refuse(line, where, at, at + 1, f"this cannot be read ({error.msg})")
     except (ValueError, RecursionError, MemoryError):
         raise RuleError(where, "the expression is nested too deeply") from None

@@ -126,8 +126,9 @@ def why_refused(text):
         ("arg(beta) > 1", "beta"),
         ("medain(loss, 5) > 1", "medain"),
         ("log(loss)(1) > 1", "log(loss)"),
-        ("loss > ", "> "),
-        ("loss reward", "loss reward"),
+        ("loss > 1 and ", "d"),
+        ("loss reward", "r"),
+        ("loss > 1)", ")"),
         ("λ > 1", "λ"),
         ('metric("é") > loss.x', "."),
         ("loss \x00 > 1", "\x00"),
@@ -149,10 +150,7 @@ def test_what_is_not_allowed_is_refused_with_a_caret_below_it(text, marked):
     assert len(reason) > len("rules.toml, rule 'x', when: ")
     start, end = carets.index("^"), len(carets)
     visible = "".join(each if each.isprintable() else "?" for each in marked)
-    if "cannot be read" in reason:  # Python says where
-        assert start < len(line) + 1
-    else:
-        assert line[start:end] == visible
+    assert line[start:end] == visible
 
 
 def test_a_name_that_is_nearly_a_function_is_told():
