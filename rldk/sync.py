@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from rldk.settings import Settings
 
 _GLANCE_S: Final = 0.2
-_SENT_ALONG: Final = (SUFFIX, "_metrics.csv", "_alerts.json", "_final_report.json")
+_SENT_ALONG: Final = (
+    SUFFIX,
+    "_metrics.csv",
+    "_alerts.json",
+    "_final_report.json",
+    "_report.html",
+    "_post_mortem.md",
+)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

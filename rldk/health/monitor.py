@@ -143,6 +143,10 @@ class Monitor:
                 return f"{name} has {count} finite points so far, and the rule needs {rule.warm_up}"
         return ""
 
+    def knows(self, name: str) -> bool:
+        """Whether the newest event holds a metric of this name."""
+        return name in self._window.current
+
     @property
     def verdict(self) -> str:
         """`ok`, `warning` or `critical` as of now; `unknown` as long as no rule could judge anything."""
@@ -174,12 +178,12 @@ class Monitor:
             reason = self._why_not(rule) or reason or _NEVER.get(rule.part, "nothing was logged so far")
         return {
             "rule": rule.name,
-            "title": rule.title,
+            "title": redact_text(rule.title),
             "state": state,
             "severity": SEVERITIES.get(standing.worst),
             "reason": redact_text(reason),
-            "advice": rule.advice,
-            "source": rule.source,
+            "advice": redact_text(rule.advice),
+            "source": redact_text(rule.source),
             "metrics": list(rule.reads),
             "part": rule.part,
             "applies": not rule.trainers or self._window.trainer in rule.trainers,
@@ -195,15 +199,15 @@ def facts(change: Change, monitor: Monitor) -> dict[str, Any]:
     rule = change.rule
     return {
         "rule": rule.name,
-        "title": rule.title,
+        "title": redact_text(rule.title),
         "state": change.state,
         "severity": change.severity,
         "message": change.message,
         "evidence": redact(dict(change.verdict.evidence)),
-        "metrics": list(rule.reads),
+        "metrics": list(rule.reads) or [name for name in change.verdict.evidence if monitor.knows(name)],
         "since_step": change.since_step,
-        "advice": rule.advice,
-        "source": rule.source,
+        "advice": redact_text(rule.advice),
+        "source": redact_text(rule.source),
         "verdict": monitor.verdict,
         "firing": monitor.firing,
     }

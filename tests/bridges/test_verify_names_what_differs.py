@@ -48,7 +48,7 @@ def faults(left, right):
 def test_a_journal_agrees_with_itself(path):
     """Nothing differs, and the exit code is 0."""
     done = rldk("verify", path, path)
-    assert (done.exit_code, done.output) == (0, "The same 15 points are in both.\n")
+    assert (done.exit_code, done.output) == (0, "The same 17 points are in both.\n")
 
 
 def test_an_altered_point_of_a_journal_is_named(path):

@@ -17,7 +17,13 @@ from rldk.health.rules.preferences import (
     PreferenceAccuracy,
     PreferenceMargin,
 )
-from rldk.health.rules.rewards import ConstantReward, RewardCollapse, RewardHacking, ZeroVarianceGroups
+from rldk.health.rules.rewards import (
+    ConstantReward,
+    MissingReward,
+    RewardCollapse,
+    RewardHacking,
+    ZeroVarianceGroups,
+)
 from rldk.health.rules.supervised import Overfitting
 from rldk.health.rules.value import ValueClipping, ValueLoss
 from rldk.health.rules.weights import DeadLayers, ExplodingLayers, NonFiniteWeights, UnchangedWeights
@@ -42,6 +48,7 @@ def built_in() -> list[Rule]:
         RatioOutOfRange(),
         EntropyCollapse(),
         EntropyBlowUp(),
+        MissingReward(),
         RewardCollapse(),
         RewardHacking(),
         ConstantReward(),

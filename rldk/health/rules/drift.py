@@ -11,12 +11,12 @@ from rldk.health.rule import Evidence, Persistence, Rule, Severity, Verdict, fir
 if TYPE_CHECKING:
     from rldk.health.window import Window
 
-_BASELINE: Final = 10
+_START: Final = 3
 _RECENT: Final = 5
 _TIMES: Final = 10.0
-_FAR: Final = {"warning": 0.5, "critical": 2.0}
-"""Nats per token: to each that it samples the policy gives 1.6 or 7.4 times the reference's probability."""
-_FAR_SEQUENCE: Final = {"warning": 50.0, "critical": 200.0}
+_FAR: Final = {"grown": 0.5, "warning": 1.0, "critical": 2.0}
+"""Nats per token. At 2 the policy gives each token that it samples 7.4 times the reference's probability."""
+_FAR_SEQUENCE: Final = {"grown": 50.0, "warning": 100.0, "critical": 200.0}
 """Nats per sequence, at most; with short responses less, by the token's limits."""
 _TEST: Final = 10
 _SIGMAS: Final = 4.0
@@ -24,23 +24,24 @@ _ROUNDING: Final = 1e-4
 
 
 class KLDrift(Rule):
-    """The KL per token is far away, and far above what it was when training began.
+    """The KL per token is far above what it was when training began, or so large that this does not matter.
 
-    A KL that grows is what training is for; so neither the distance nor the growth is enough alone.
+    A KL that grows from nothing is what training is for, so growth alone says nothing; and as it begins
+    with 0 by construction, a policy that runs off at once has no baseline to speak of.
     """
 
     name = "kl_drift"
     title = "KL drift"
     reads = units(kl_mean="nats/token")
     trainers = ("GRPO", "RLOO")
-    warm_up = _BASELINE + _RECENT
+    warm_up = _RECENT
     persistence = Persistence(3, 5)
     meaning = "the policy is far from its reference, where a learnt reward is no longer to be trusted"
     advice = "raise beta, lower the learning rate, or stop earlier; read samples before you trust the reward"
     source = "Gao, Schulman, Hilton: Scaling laws for reward model overoptimization, 2022 (arXiv:2210.10760)"
 
     def judge(self, window: Window) -> Verdict:
-        """The median of the last 5 points is ten times the first 10's, and half a nat per token."""
+        """The median of the last 5 points: 1 nat per token, or 0.5 and ten times the start; 2: critical."""
         return _judged(window, "kl_mean", "nats/token", _FAR)
 
 
@@ -51,7 +52,7 @@ class KLDriftOfSequences(Rule):
     title = "KL drift"
     reads = units(kl_seq_mean="nats/sequence")
     trainers = ("PPO", "OnlineDPO")
-    warm_up = _BASELINE + _RECENT
+    warm_up = _RECENT
     persistence = Persistence(3, 5)
     meaning = KLDrift.meaning
     advice = (
@@ -69,15 +70,12 @@ class KLDriftOfSequences(Rule):
 
 def _judged(window: Window, name: str, unit: str, far: dict[str, float]) -> Verdict:
     series = window.series(name)
-    now, before = median(series.last(_RECENT)), median(series.first(_BASELINE))
-    evidence: Evidence = {"recent_median": now, "baseline_median": before, "times": _TIMES, **far}
-    severity: Severity | None = None
-    if now >= far["warning"] and now >= _TIMES * max(before, 0.0):
-        severity = "critical" if now >= far["critical"] else "warning"
-    told = (
-        f"the median of the last {_RECENT} {name} is {now:.3g} {unit}, that of the first {_BASELINE} "
-        f"was {before:.3g}"
-    )
+    now, before = median(series.last(_RECENT)), median(series.first(_START))
+    evidence: Evidence = {"recent_median": now, "start_median": before, "times": _TIMES, **far}
+    has_grown = now >= far["grown"] and now >= _TIMES * max(before, 0.0)
+    severity: Severity | None = "warning" if has_grown or now >= far["warning"] else None
+    severity = "critical" if now >= far["critical"] else severity
+    told = f"the median of the last {_RECENT} {name} is {now:.3g} {unit}; training began with {before:.3g}"
     return firing(severity, told, **evidence) if severity else ok(told, **evidence)
 
 

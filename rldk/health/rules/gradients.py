@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rldk.health.robust import median, spread
-from rldk.health.rule import Evidence, Persistence, Rule, Verdict, firing, ok, units
+from rldk.health.rule import Evidence, Persistence, Rule, Severity, Verdict, firing, ok, units
 
 if TYPE_CHECKING:
     from rldk.health.window import Window
@@ -22,17 +22,22 @@ _ROW_OF_GROUPS: Final = 15
 _ROW_AT_START: Final = 10
 _GROUPED: Final = frozenset({"GRPO", "RLOO"})
 _RELATIVE_RISE: Final = 0.5
+_RISEN: Final = 1.5
+_GONE: Final = 3.0
 
 
 class GradientSpike(Rule):
     """The gradient norm is a multiple of what it was lately.
 
     Zeros are left out of what it is compared with: a batch whose groups all got one reward has no gradient.
+    Where the loss stays down, the optimizer copes with it, as with the gradient of a reward model that
+    grows with the size of its scores: that is no more than a piece of information.
     """
 
     name = "grad_norm_spike"
     title = "Gradient norm spike"
     reads = units(grad_norm="1")
+    looks_at = ("loss",)
     warm_up = _BASELINE
     persistence = Persistence(2, 5)
     meaning = (
@@ -51,18 +56,28 @@ class GradientSpike(Rule):
     def judge(self, window: Window) -> Verdict:
         """Ten times the median of up to 50 points before, and 8 of their standard deviations above it."""
         series = window.series("grad_norm")
-        start = [norm for norm in series.first(_BASELINE) if norm > _ZERO]
         before = [norm for norm in series.before_last(_RECENT, _BEFORE) if norm > _ZERO]
-        if len(before) < _RECENT or not start:
+        if len(before) < _RECENT:
             return ok()
-        now, usual = series.latest, min(median(before), max(median(start), _ZERO) * _TIMES)
+        now, usual = series.latest, median(before)
         limit = max(_TIMES * usual, usual + _SIGMAS * spread(before))
         evidence: Evidence = {"grad_norm": now, "usual_median": usual, "limit": limit}
         told = f"grad_norm is {now:.3g}, {now / usual:.3g} times its usual {usual:.3g}"
         if now < limit:
             return ok(told, **evidence)
+        if not _is_loss_up(window):
+            return firing("info", f"{told}; the loss is not up", **evidence)
         lasting = median(series.last(_RECENT)) >= _CRITICAL_TIMES * usual
         return firing("critical" if lasting else "warning", told, **evidence)
+
+
+def _is_loss_up(window: Window) -> bool:
+    """Whether the loss has risen, too; that of GRPO and RLOO cannot tell, and counts as risen."""
+    series = window.series("loss")
+    before = series.before_last(_RECENT, _BEFORE)
+    if window.trainer in _GROUPED or len(before) < _RECENT:
+        return True
+    return median(series.last(_RECENT)) > median(before) + spread(before)
 
 
 class ZeroGradients(Rule):
@@ -104,7 +119,7 @@ class LossSpike(Rule):
     title = "Loss spike"
     reads = units(loss="1")
     trainers = ("SFT", "DPO", "KTO", "Reward", "PPO", "OnlineDPO")
-    warm_up = _BASELINE
+    warm_up = _RECENT
     persistence = Persistence(3, 5)
     meaning = "the loss is far above what it was, as after updates that were too large"
     advice = (
@@ -114,19 +129,22 @@ class LossSpike(Rule):
     source = "Chowdhery et al.: PaLM, 2022 (arXiv:2204.02311), section 5.1"
 
     def judge(self, window: Window) -> Verdict:
-        """Half as much again, and 8 deviations, above the usual; critical far above the start."""
+        """Half as much again as at the start, or than usual; critical at three times the start."""
         series = window.series("loss")
+        start, lately = series.first(1)[0], median(series.last(_RECENT))
+        if start > 0 and lately >= _RISEN * start and window.trainer != "PPO":
+            told = f"the median of the last {_RECENT} loss is {lately:.3g}; training began with {start:.3g}"
+            severity: Severity = "critical" if lately >= _GONE * start else "warning"
+            return firing(severity, told, recent_median=lately, start=start, limit=_RISEN * start)
         before = series.before_last(_RECENT, _BEFORE)
         if len(before) < _RECENT:
             return ok()
         now, usual = series.latest, median(before)
         best = min(usual, median(series.first(_BASELINE)))
-        rise = max(_RELATIVE_RISE * abs(best), _SIGMAS * spread(series.first(_BASELINE)))
-        limit = best + max(rise, _ZERO)
-        start = median(series.first(3))
-        evidence: Evidence = {"loss": now, "usual_median": usual, "start_median": start, "limit": limit}
+        rise = max(_RELATIVE_RISE * abs(best), _SIGMAS * spread(series.first(_BASELINE)), _ZERO)
         told = f"loss is {now:.3g}; it was {usual:.3g} lately, and {start:.3g} at the start"
-        if now < limit:
+        evidence: Evidence = {"loss": now, "usual_median": usual, "start": start, "limit": best + rise}
+        if now < best + rise:
             return ok(told, **evidence)
-        is_gone = median(series.last(_RECENT)) > start + max(abs(start), rise)
+        is_gone = lately > start + max(abs(start), rise)
         return firing("critical" if is_gone else "warning", told, **evidence)

@@ -21,6 +21,30 @@ _SAME: Final = 1e-9
 _EXCESS: Final = 0.35
 
 
+class MissingReward(Rule):
+    """Completions were judged, and no reward is logged.
+
+    What a reward function gives as None or NaN TRL leaves out; of a batch without any other, the mean is
+    not there at all, while the share of groups without a difference is.
+    """
+
+    name = "reward_missing"
+    title = "Rewards are missing"
+    looks_at = ("reward_mean",)
+    trainers = ("GRPO", "RLOO")
+    persistence = Persistence(2, 3)
+    cooldown = 30
+    meaning = "the reward functions give None or NaN, so that nothing is learnt from the completions"
+    advice = "call the reward function by hand on a few completions; let it give all of them a number"
+    source = "https://huggingface.co/docs/trl/grpo_trainer#using-a-custom-reward-function"
+
+    def judge(self, window: Window) -> Verdict:
+        """The log tells of groups, and not of their reward."""
+        if "reward_zero_std_frac" not in window.current or "reward_mean" in window.current:
+            return ok()
+        return firing("critical", "completions were judged, and reward_mean is not among what was logged")
+
+
 class RewardCollapse(Rule):
     """The reward has lost most of what the run had gained, or has fallen below where it began."""
 
@@ -116,7 +140,9 @@ class RewardHacking(Rule):
 
 
 def _is_adjusted(window: Window) -> bool:
-    return len(window.series("reward_total_mean")) >= _HELD_OUT and window.trainer in {"PPO", "OnlineDPO"}
+    return (
+        len(window.series("reward_total_mean")) >= _HELD_OUT and window.trainer == "PPO"
+    )  # which trains on it
 
 
 def _thirds(series: Series) -> tuple[list[float], list[float]]:
