@@ -164,13 +164,13 @@ def summaries(story: Story, names: Iterable[str], phase: str = "train") -> dict[
 
 def of_set(name: str) -> str:
     """The name of an evaluation's metric without that of the data set, which may stand before it."""
-    metric = known(name)
+    metric = known(name, "eval")
     return name if metric is None or catalog.named(name) is metric else name.partition("/")[2]
 
 
 def summarized(story: Story, name: str, phase: str) -> MetricSummary:
     """Sum up one of them."""
-    metric = known(name)
+    metric = known(name, phase)
     series = story.series(name, phase)
     return numbers.summary(series, series.unit, metric.good if metric is not None else "")
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from rldk import catalog
 from rldk.errors import MissingDependencyError
 from rldk.report import documents, numbers
 from rldk.report.html import esc
-from rldk.report.story import known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +129,7 @@ def _title(panel: Sequence[str]) -> str:
 
 
 def _meaning(panel: Sequence[str]) -> str:
-    metric = known(panel[0])
+    metric = catalog.named(panel[0])
     return metric.meaning if metric is not None and len(panel) == 1 else ""
 
 

@@ -35,16 +35,18 @@ class Series(NamedTuple):
         name: Canonical name.
         steps: The steps at which it was measured, growing, of shape (points,).
         values: What was measured there, NaN and infinities as they came, of shape (points,).
+        phase: `train` or `eval`.
     """
 
     name: str
     steps: Places
     values: Values
+    phase: str = "train"
 
     @property
     def unit(self) -> str:
         """The metric's unit; empty where nobody knows."""
-        metric = known(self.name)
+        metric = known(self.name, self.phase)
         return metric.unit if metric is not None else ""
 
 
@@ -302,7 +304,7 @@ class Story:
         cells = self.table[column].iloc[rows]
         there = cells.notna().to_numpy()
         values = cells.to_numpy("float64", na_value=0.0)
-        return Series(name, self.table["step"].to_numpy()[rows][there], values[there])
+        return Series(name, self.table["step"].to_numpy()[rows][there], values[there], phase)
 
     @cached_property
     def resources(self) -> Mapping[str, Samples]:
@@ -401,6 +403,7 @@ def severity_of(alert: Event) -> str:
     return str(told) if told in LEVELS else "warning"
 
 
-def known(name: str) -> catalog.Metric | None:
+def known(name: str, phase: str) -> catalog.Metric | None:
     """Look a metric up in the catalog; one of an evaluation may have its data set before its name."""
-    return catalog.named(name) or (catalog.named(name.partition("/")[2]) if "/" in name else None)
+    of_set = catalog.named(name.partition("/")[2]) if phase == "eval" and "/" in name else None
+    return catalog.named(name) or of_set

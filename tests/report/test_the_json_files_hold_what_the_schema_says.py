@@ -70,6 +70,14 @@ def test_main_metrics_are_summed_up(report):
     )
 
 
+def test_a_metric_of_another_name_is_not_taken_for_a_known_one():
+    """Only an evaluation's may have a data set before its name."""
+    events = [event("metrics", 1, {"own/loss": 1.0}, phase=phase) for phase in ("train", "eval")]
+    report = final_report(Story.of(events))
+    assert (report.metrics["own/loss"].unit, report.metrics["own/loss"].good) == ("", "")
+    assert (report.evaluation["own/loss"].unit, report.evaluation["own/loss"].good) == ("1", "down")
+
+
 def test_health_resources_and_checkpoints_are_told(report):
     """Rules with what cannot be judged, peaks of the GPU, and the checkpoint to go on from."""
     assert [rule.state for rule in report.health.rules] == ["ok", "unavailable", "unavailable"]
