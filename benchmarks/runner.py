@@ -31,6 +31,7 @@ NAMES: Final = (
     "journal_read",
     "wandb_read",
     "mlflow_read",
+    "checkpoint",
     "training",
     "resources",
 )
