@@ -106,13 +106,13 @@ def fault_table(faulty: Sequence[tuple[Scenario, Sequence[Judged]]]) -> str:
 
 
 def named(scenario: Scenario, run: Judged) -> Change | None:
-    """The first alert, from the fault on, by a rule that is right about it."""
+    """The first alert, from the fault on, by a rule that is right; one that only informs comes last."""
     right = (
         each
         for each in run.alerts
         if each.state == "firing" and each.rule.name in scenario.rules and each.step >= scenario.at
     )
-    return min(right, key=lambda each: each.step, default=None)
+    return min(right, key=lambda each: (each.severity not in _BAD, each.step), default=None)
 
 
 def _share(hits: int, runs: int) -> str:
