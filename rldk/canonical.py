@@ -256,11 +256,26 @@ def _told(events: Iterable[Event]) -> str:
 
 
 def _guessed(events: Iterable[Event]) -> str:
-    """The trainer of whose keys these are most; one that logs no key of its own here is not taken."""
+    """The trainer of whose keys these are most, and of equals the one that lacks the fewest.
+
+    One that logs no key of its own here is not taken.
+    """
     names = {_plain(name) for event in events if event.is_raw for name in event.metrics}
-    own = {trainer: sum(_is_own(name, trainer) for name in names) for trainer in _trainers()}
-    best = max(own, key=own.__getitem__)
-    return best if own[best] else ""
+    fit = {
+        trainer: (sum(_is_own(name, trainer) for name in names), -len(_always(trainer) - names))
+        for trainer in _trainers()
+    }
+    best = max(fit, key=fit.__getitem__)
+    return best if fit[best][0] else ""
+
+
+@cache
+def _always(trainer: str) -> frozenset[str]:
+    """The keys of its own that a trainer logs in every release and whatever its arguments are."""
+    lines = (line for metric in catalog.metrics() for line in metric.logged if trainer in line.by)
+    return frozenset(
+        line.raw for line in lines if not (line.note or line.since or line.until or "{" in line.raw)
+    )
 
 
 def _is_own(name: str, trainer: str) -> bool:

@@ -1,4 +1,4 @@
-"""How delivery behaves: its few settings, and the environment variables that change them."""
+"""How delivery and monitoring behave: their few settings, and the environment variables that change them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Fsync = Literal["never", "interval", "always"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of delivery; each is read from `RLDK_<NAME>` too.
+    """Settings of delivery and of monitoring; each is read from `RLDK_<NAME>` too.
 
     Attributes:
         batch_events: Most events that are handed to a tracker at once.
@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             leaves that to the operating system, `interval` sees to it in the background, `always` with
             each line. A crash of the process loses nothing either way.
         fsync_interval_s: How old a line may become with `interval`, in seconds.
+        resource_interval_s: How often resources are sampled, in seconds.
     """
 
     batch_events: int = 200
@@ -46,12 +47,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     term_deadline_s: float = 10.0
     fsync: Fsync = "interval"
     fsync_interval_s: float = 5.0
+    resource_interval_s: float = 15.0
 
     def __post_init__(self) -> None:
         for name in ("linger_s", "close_deadline_s", "term_deadline_s"):
             if not 0 <= getattr(self, name) <= _LONGEST_S:
                 raise SettingError(name, getattr(self, name), f"seconds from 0 to {_LONGEST_S:g}")
-        for name in ("retry_first_s", "retry_most_s", "fsync_interval_s"):
+        for name in ("retry_first_s", "retry_most_s", "fsync_interval_s", "resource_interval_s"):
             if not 0 < getattr(self, name) <= _LONGEST_S:  # a pause of 0 would hammer a tracker that is down
                 raise SettingError(name, getattr(self, name), f"seconds, more than 0, at most {_LONGEST_S:g}")
         for name in ("batch_events", "batch_bytes"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003  # typer reads it in the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from rldk.cli import weights
 from rldk.cli.app import FOUND, app, console, errors, fail
 from rldk.errors import RLDKError, SettingError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rldk.check import Checked
+    from rldk.cli.weights import Weighed
     from rldk.health.monitor import Change
     from rldk.health.rule import Rule
 
@@ -69,22 +71,24 @@ def check(
     A checkpoint's folder has its weights examined as well. Exit code 1 if something is as bad as
     `--fail-on`, 2 if the command cannot do what it was asked for, 3 if a source cannot be read.
     """
-    from rldk.check import check as judge
-    from rldk.history import histories
-
     try:
         asked = _rules(rules or [], threshold or [])
-        found = [judge(each, asked) for each in histories(sources, adapter_hint=adapter, runs=runs)]
+        weighed = {source: one for source in sources if (one := weights.weigh(source)) is not None}
+        runs_of = [source for source in sources if source not in weighed or _has_logs(source)]
+        found = _judged(runs_of, asked, adapter, runs)
     except RLDKError as error:
         fail(error)
     if form is Form.json:
-        _write_json(found)
+        _write_json(found, list(weighed.values()))
     else:
+        for checkpoint in weighed.values():
+            weights.show(checkpoint)
         for each in found:
             _show(each, is_all=all_rules, is_alone=len(found) == 1)
         if len(found) > 1:
             _show_tally(found)
-    if any(_is_as_bad(each, fail_on) for each in found):
+    worst = max([each.worst for each in found] + [each.worst for each in weighed.values()], default=0)
+    if _is_as_bad(worst, fail_on):
         raise typer.Exit(FOUND)
 
 
@@ -103,8 +107,26 @@ def _limit(text: str) -> tuple[str, float]:
         raise SettingError("--threshold", text, "NAME=NUMBER, such as kl_divergence=0.1") from error
 
 
-def _is_as_bad(run: Checked, fail_on: FailOn) -> bool:
-    return fail_on is not FailOn.never and run.worst >= 1 + list(FailOn).index(fail_on)
+def _judged(
+    sources: Sequence[str], rules: Sequence[Rule], adapter: str | None, runs: list[str] | None
+) -> list[Checked]:
+    from rldk.check import check as judge
+    from rldk.history import histories
+
+    return (
+        [judge(each, rules) for each in histories(sources, adapter_hint=adapter, runs=runs)]
+        if sources
+        else []
+    )
+
+
+def _has_logs(source: str) -> bool:
+    """Whether a checkpoint holds the log of its training, too."""
+    return (Path(source) / "trainer_state.json").is_file()
+
+
+def _is_as_bad(worst: int, fail_on: FailOn) -> bool:
+    return fail_on is not FailOn.never and worst >= 1 + list(FailOn).index(fail_on)
 
 
 def _show(run: Checked, *, is_all: bool, is_alone: bool) -> None:
@@ -160,7 +182,7 @@ def _show_tally(runs: Sequence[Checked]) -> None:
     console.print(shown)
 
 
-def _write_json(runs: Sequence[Checked]) -> None:
+def _write_json(runs: Sequence[Checked], checkpoints: Sequence[Weighed]) -> None:
     import msgspec
 
     from rldk.check import tally
@@ -180,6 +202,10 @@ def _write_json(runs: Sequence[Checked]) -> None:
                 "problems": list(run.problems),
             }
             for run in runs
+        ],
+        "checkpoints": [
+            {"folder": str(each.folder), "metrics": each.metrics, "analysis": each.facts}
+            for each in checkpoints
         ],
         "tally": [line._asdict() for line in tally(runs)],
     }

@@ -92,8 +92,11 @@ def test_log_interval_says_a_line_of_the_runs_state(grpo, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="rldk"):
         grpo([RLDKCallback(output_dir=tmp_path, log_interval=2)], max_steps=4).train()
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("step ")]
-    assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
-    assert "reward_mean=" in lines[0]
+    assert [line.split(",")[0].split(";")[0] for line in lines] == [
+        "step 2 of 4 (50 %)",
+        "step 4 of 4 (100 %)",
+    ]
+    assert "reward_mean " in lines[0]
 
 
 def test_log_interval_counts_steps_that_are_recorded(grpo, tmp_path, caplog):
@@ -101,7 +104,7 @@ def test_log_interval_counts_steps_that_are_recorded(grpo, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="rldk"):
         grpo([RLDKCallback(output_dir=tmp_path, log_interval=4, jsonl_log_interval=2)], max_steps=7).train()
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("step ")]
-    assert [line.split()[1] for line in lines] == ["5/7"]
+    assert [line.split(" (")[0] for line in lines] == ["step 5 of 7"]
 
 
 def test_alert_thresholds_note_the_steps_beyond_them(grpo, tmp_path):
@@ -126,7 +129,7 @@ def test_checkpoints_are_recorded_unless_switched_off(grpo, tmp_path):
 
 def test_resources_are_sampled_unless_switched_off(grpo, tmp_path, monkeypatch):
     """The samples are events of their own, and no rows of the table."""
-    monkeypatch.setattr("rldk.health.resources.Sampler.__init__.__defaults__", (0.01,))
+    monkeypatch.setenv("RLDK_RESOURCE_INTERVAL_S", "0.01")
     callback = RLDKCallback(output_dir=tmp_path / "a")
     grpo([callback]).train()
     samples = events_of(callback, "resource")

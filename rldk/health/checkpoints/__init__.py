@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rldk.health.checkpoints.analyst import Analyst
-from rldk.health.checkpoints.folder import measure
+from rldk.health.checkpoints.folder import holds_weights, measure
 from rldk.health.checkpoints.record import Analysis, Earlier
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Analysis", "Analyst", "Earlier", "analyse", "is_finite", "measure"]
+__all__ = ["Analysis", "Analyst", "Earlier", "analyse", "holds_weights", "is_finite", "measure"]
 
 
 def analyse(

@@ -58,6 +58,12 @@ def measure(folder: Path) -> dict[str, int | float]:
     return {"files": len(sizes), "size_bytes": sum(sizes)}
 
 
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder holds weights, be it in a form that is not read."""
+    names = (*_KNOWN, "*.safetensors", "*/adapter_model.safetensors", *_UNREAD)
+    return folder.is_dir() and any(next(folder.glob(name), None) is not None for name in names)
+
+
 class Weights:
     """The tensors of a checkpoint, whose files are open while they are read; a context manager.
 

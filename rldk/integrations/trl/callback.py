@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -15,20 +16,16 @@ from rldk import bridge, identity, settings
 from rldk.bridge import Target
 from rldk.cursor import CursorFile
 from rldk.errors import JournalLockedError, MissingDependencyError, RLDKError, SettingError
-from rldk.event import as_float
-from rldk.health import checkpoints
 from rldk.health.limits import limits
-from rldk.health.resources import Sampler
 from rldk.health.rule_files import rules_with
 from rldk.integrations.trl import run as run_facts
 from rldk.integrations.trl.boundary import guarded, tried
 from rldk.integrations.trl.ending import ProcessEnd
-from rldk.integrations.trl.measures import GradientNorm
 from rldk.integrations.trl.stopping import Stop
-from rldk.integrations.trl.tokens import TokenCounter
+from rldk.integrations.trl.watch import Wanted, Watch
 from rldk.journal import SUFFIX, Journal
 from rldk.recorder import Recorder
-from rldk.report import closing
+from rldk.report import closing, status
 
 try:
     from transformers import TrainerCallback
@@ -49,8 +46,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_HASTY_S: Final = 2.0
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
-_SHOWN: Final = ("loss", "reward_mean", "kl_mean", "entropy_mean", "grad_norm", "lr")
 
 
 class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
@@ -82,8 +79,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         run_id: Id of the run; by default that of the active W&B run, else of the active MLflow run,
             else of the run whose checkpoint is resumed, else `run_name` made unique, else a fresh
             one. Made safe as a file name.
-        enable_resource_monitoring: Sample the process and its host every 15 seconds.
-        enable_checkpoint_analysis: Record each saved checkpoint: where it is, its files and bytes.
+        enable_resource_monitoring: Sample the process, its host and its GPUs every 15 seconds
+            (`RLDK_RESOURCE_INTERVAL_S`).
+        enable_checkpoint_analysis: Read the weights of each saved checkpoint in the background: norm,
+            non-finite numbers, change from the previous and the first one, layers that explode or die.
         measure_missing: Measure what the trainer leaves out where a hook can: the gradient norm of PPO.
         per_rank: Let each of the other processes of a distributed training keep a journal of its
             own, `{run_id}.rank{n}.jsonl`, with its resources and the time of its steps. All
@@ -138,20 +137,21 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._on_alert = on_alert
         self._stop = Stop(stop_on)
         self._reports = enable_reports
-        self._monitors = enable_resource_monitoring
-        self._analyses = enable_checkpoint_analysis
-        self._measures = measure_missing
         self._per_rank = per_rank
         self._trackers = _checked_trackers(trackers)
         self._settings = settings.from_environment()
         self._recorder: Recorder | None = None
         self._ending: Recorder | None = None
-        self._sampler: Sampler | None = None
-        self._norm: GradientNorm | None = None
+        self._wanted = Wanted(
+            enable_resource_monitoring,
+            enable_checkpoint_analysis,
+            measure_missing,
+            self._settings.resource_interval_s,
+        )
+        self._watch: Watch | None = None
         self._end_of_process = ProcessEnd(self._exit, self._hurry)
-        self._tokens: TokenCounter | None = None
         self._evaluated: str | None = None
-        self._told_step = 0
+        self._told_step, self._since = 0, (0, 0.0)
         self._step = 0
         self._is_training = False
 
@@ -166,7 +166,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._stop.begin()
         if state.is_world_process_zero or self._per_rank:
             self._begin(args, state, together=self._per_rank)
-            self._measure(args, kwargs.get("optimizer"))
+            if self._watch is not None:
+                self._watch.train(kwargs.get("model"), kwargs.get("optimizer"))
 
     @guarded
     def on_log(
@@ -189,10 +190,12 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def _record(self, args: TrainingArguments, state: TrainerState, logs: dict[str, Any]) -> None:
         if self._recorder is None and not self._is_training:
             self._begin(args, state)  # evaluate() outside train(); on_evaluate ends it
-        if self._recorder is not None:
-            self._step = state.global_step
-            tokens = self._tokens.count(logs) if self._tokens else {}
-            self._say(self._recorder.log(self._step, self._completed(logs), tokens), state.max_steps)
+        if self._recorder is None or self._watch is None:
+            return
+        self._step = self._watch.step = state.global_step
+        tokens = self._watch.tokens(logs)
+        events = self._recorder.log(self._step, self._watch.completed(logs), tokens)
+        self._say(self._recorder, events, state.max_steps)
 
     @guarded
     def on_evaluate(
@@ -212,6 +215,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         del args, control, kwargs
         if self._recorder is not None and not state.is_world_process_zero:
             self._step = state.global_step
+            if self._watch is not None:
+                self._watch.step = self._step
             self._recorder.lap(state.global_step)
 
     @guarded
@@ -224,10 +229,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
             TrainingStoppedError: An alert has ended the training, of a trainer that does not stop otherwise.
         """
         del control, kwargs
-        if self._recorder is not None and self._analyses and state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            measured = checkpoints.measure(folder)
-            self._recorder.emit("checkpoint", state.global_step, measured, facts={"checkpoint": str(folder)})
+        if self._watch is not None:
+            self._watch.saved(state.global_step)
         if self._stop.must_raise(args):
             self._end("FAILED")
             raise self._stop.error(self.run_id)
@@ -256,10 +259,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self.run_id, self.journal_path, self._step = who.run_id, journal.path, state.global_step
         recorder = self._recorder = self._opened(journal, run_facts.describe(args, who), sinks, record)
         run_facts.remember(state, run_id=who.run_id, segment=recorder.segment, began=recorder.began)
-        is_resumed = state.global_step > 0
-        self._tokens = TokenCounter(recorder.run.trainer, recorder.run.facts["args"], is_resumed=is_resumed)
-        self._told_step = state.global_step
-        self._start_sampler(recorder)
+        self._watch = Watch(recorder, self._wanted, args, state.global_step)
+        self._told_step, self._since = state.global_step, (state.global_step, time.monotonic())
         self._end_of_process.watch()
         names = ", ".join(sink.name for sink in sinks) or "no tracker"
         _logger.info("run %s (from %s), %s, journal %s", who.run_id, who.origin, names, self.journal_path)
@@ -301,28 +302,21 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         target = msgspec.structs.replace(where, patience_s=self._settings.close_deadline_s)
         return tried(f"prepare a run of {name}", lambda: bridge.sink(name).create(target), self)
 
-    def _start_sampler(self, recorder: Recorder) -> None:
-        if self._monitors:
-            self._sampler = Sampler(lambda sample: _emit_sample(recorder, self._step, sample))
-            self._sampler.start()
-
-    def _measure(self, args: TrainingArguments, optimizer: object) -> None:
-        is_sharded = bool(args.fsdp or args.deepspeed)  # then no process sees a whole gradient
-        if self._measures and optimizer is not None and not is_sharded and run_facts.lacks_norm(args):
-            self._norm = GradientNorm(optimizer)
-
-    def _completed(self, logs: dict[str, Any]) -> dict[str, Any]:
-        norm = None if self._norm is None else self._norm.take()
-        return logs if norm is None or "grad_norm" in logs else {**logs, "grad_norm": norm}
-
-    def _say(self, events: list[Event], max_steps: int) -> None:
+    def _say(self, recorder: Recorder, events: list[Event], max_steps: int) -> None:
         for event in events:
             is_due = self._log_interval and event.step - self._told_step >= self._log_interval
             if event.phase == "train" and is_due:
                 self._told_step = event.step
-                metrics = event.metrics
-                shown = (f"{name}={as_float(metrics[name]):.4g}" for name in _SHOWN if name in metrics)
-                _logger.info("step %d/%d %s", event.step, max_steps, " ".join(shown))
+                said = status.line(
+                    event.step,
+                    event.metrics,
+                    trainer=recorder.run.trainer,
+                    total=max_steps,
+                    since_step=self._since[0],
+                    elapsed_s=time.monotonic() - self._since[1],
+                    firing=recorder.monitor.firing,
+                )
+                _logger.info("%s", said)
 
     def _hear(self, alert: Event) -> None:
         """Say an alert, and let the user's own function have it. On any thread."""
@@ -349,10 +343,10 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         if recorder is None:
             return
         with self._end_of_process.closing():
-            for running in (self._sampler, self._norm):
-                if running is not None:
-                    running.stop()
-            self._norm = None
+            watch, self._watch = self._watch, None
+            if watch is not None:
+                is_hasty = status == "KILLED" or is_exit
+                watch.stop(_HASTY_S if is_hasty else self._settings.close_deadline_s)
             stopped_by, teller = self._stop.stopped_by, closing if self._reports else None
             self.reports = recorder.end(
                 status, self._step, is_exit=is_exit, stopped_by=stopped_by, teller=teller
@@ -382,10 +376,6 @@ def _journal_of(
         other = who._replace(run_id=identity.another(who.run_id))
         _logger.warning("%s; this run is called %s", error, other.run_id)
         return other, opened(other.run_id)
-
-
-def _emit_sample(recorder: Recorder, step: int, sample: dict[str, int | float]) -> None:
-    recorder.emit("resource", step, sample)
 
 
 def _interval(name: str, value: int, *, least: int) -> int:
