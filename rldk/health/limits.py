@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rldk.errors import SettingError
 from rldk.event import as_float
 from rldk.health.robust import median
-from rldk.health.rule import Rule, Verdict, firing, ok
+from rldk.health.rule import Rule, Verdict, firing, ok, silent, unavailable
 from rldk.health.rules.memory import HOST, devices
+from rldk.health.window import is_broken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,12 +46,15 @@ class Limit(Rule):
 
     def judge(self, window: Window) -> Verdict:
         """Compare each of its metrics with the limit."""
-        over = {name: as_float(window.current[name]) for name in self.measures if name in window.current}
-        return self._compared({name: value for name, value in over.items() if value > self.limit}, self.limit)
+        return self._judged({name: window.current[name] for name in self.measures if name in window.current})
 
     def notes(self, verdict: Verdict) -> list[str]:
         """The sentence, at each event that is beyond the limit."""
         return [self.sentence] if verdict.state == "firing" else []
+
+    def _judged(self, measured: Mapping[str, float]) -> Verdict:
+        over = {name: as_float(value) for name, value in measured.items() if value > self.limit}
+        return self._compared(over, self.limit) if measured else silent()
 
     def _compared(self, over: Mapping[str, float], limit: float) -> Verdict:
         if not over:
@@ -110,10 +114,11 @@ class LossSpike(Limit):
     def judge(self, window: Window) -> Verdict:
         """Compare the newest loss with the median of those before."""
         if "loss" not in window.current:
-            return ok()
-        before = window.series("loss").before_last(1, _BEFORE)
+            return silent()
+        is_kept = not is_broken(window.current["loss"])  # a series holds what is finite
+        before = window.series("loss").before_last(int(is_kept), _BEFORE)
         if len(before) < _LEAST:
-            return ok(f"fewer than {_LEAST} points before")
+            return unavailable(f"loss has {len(before)} finite points before, and the limit needs {_LEAST}")
         usual = median(before)
         allowed = usual + (self.limit - 1) * abs(usual)
         now = as_float(window.current["loss"])
@@ -129,11 +134,15 @@ class MemoryUsage(Limit):
     measures = (HOST,)
     sentence = "High memory usage detected"
 
+    def cannot_apply(self, window: Window) -> str:
+        """It needs a device's memory, or the host's."""
+        is_known = devices(window) or window.has_logged(HOST, self.part)
+        return "" if is_known else "no sample tells of memory"
+
     def judge(self, window: Window) -> Verdict:
         """Compare each device that the process sees with the limit."""
         names = devices(window) or [HOST]
-        used = {name: as_float(window.current[name]) for name in names if name in window.current}
-        return self._compared({name: value for name, value in used.items() if value > self.limit}, self.limit)
+        return self._judged({name: window.current[name] for name in names if name in window.current})
 
 
 class _Allowed(NamedTuple):
@@ -179,4 +188,4 @@ def _checked(name: str, value: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not allowed.least <= value <= allowed.most:  # which NaN is not either
         raise SettingError(f"alert_thresholds[{name!r}]", value, allowed.words)
-    return value
+    return as_float(value)

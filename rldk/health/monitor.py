@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rldk.health.absence import why_absent
-from rldk.health.rule import LEVELS, SEVERITIES, Verdict, unavailable
+from rldk.health.rule import LEVELS, SEVERITIES, Verdict, checked, unavailable
 from rldk.health.window import CHECKPOINT, RESOURCE, Window, is_broken
 from rldk.redact import redact, redact_text
 
@@ -87,7 +87,7 @@ class Monitor:
         """Take over an event, and tell what it changes."""
         self.notes = []
         if event.kind == "run":
-            self._window.begin(event)
+            self._begin(event)
             return []
         part = event.phase if event.kind == "metrics" else event.kind
         if event.kind not in {"metrics", RESOURCE, CHECKPOINT} or event.model_info.get("rank"):
@@ -96,25 +96,32 @@ class Monitor:
         changes = (self._ask(standing) for standing in self._by_part.get(part, ()))
         return [change for change in changes if change is not None]
 
+    def _begin(self, event: Event) -> None:
+        self._window.begin(event)
+        if not event.model_info.get("outside_training"):
+            for standing in self._standings.values():
+                standing.rewind(event.step)
+
     def _ask(self, standing: _Standing) -> Change | None:
         rule, window = standing.rule, self._window
         if not standing.is_asked(window.current) or any(
             is_broken(window.current.get(name, 0)) for name in rule.reads
         ):
             return None
-        if reason := self._why_not(rule):
-            standing.verdict = unavailable(reason)
-            return None
         try:
-            verdict = rule.judge(window)
+            verdict = self._judged(rule)
+            notes = [] if verdict.state == "unavailable" else rule.notes(verdict)
         except Exception as error:  # noqa: BLE001  # a rule of the user's, in the midst of their training
-            verdict = self._failed(rule, error)
+            verdict, notes = self._failed(rule, error), []
         change = standing.take(verdict, window.step)
-        notes = rule.notes(verdict)
         if not notes and change is not None and change.state == "firing":
             notes = [change.message]
         self.notes += notes
         return change
+
+    def _judged(self, rule: Rule) -> Verdict:
+        reason = self._why_not(rule)
+        return unavailable(reason) if reason else checked(rule.judge(self._window))
 
     def _failed(self, rule: Rule, error: Exception) -> Verdict:
         self.errors += 1
@@ -129,7 +136,7 @@ class Monitor:
         if rule.trainers and window.trainer not in rule.trainers:
             whose = ", ".join(rule.trainers)
             return f"it is about {whose}, and this trainer is {window.trainer or 'not known'}"
-        if reason := rule.cannot_apply(window):
+        if reason := self._why_it_cannot_apply(rule):
             return reason
         for name, unit in rule.reads.items():
             if name.endswith("*"):
@@ -142,6 +149,12 @@ class Monitor:
             if count < rule.warm_up:
                 return f"{name} has {count} finite points so far, and the rule needs {rule.warm_up}"
         return ""
+
+    def _why_it_cannot_apply(self, rule: Rule) -> str:
+        try:
+            return str(rule.cannot_apply(self._window))
+        except Exception as error:  # noqa: BLE001  # as in `_ask`
+            return self._failed(rule, error).reason
 
     def knows(self, name: str) -> bool:
         """Whether the newest event holds a metric of this name."""
@@ -217,10 +230,17 @@ def _kept(rules: Iterable[Rule]) -> Mapping[str, set[str]]:
     kept: dict[str, set[str]] = {}
     for rule in rules:
         kept.setdefault(rule.part, set()).update(rule.reads)
-        for name in rule.looks_at:  # `eval/loss` is the part eval's
+        for name in rule.looks_at:  # `eval:loss` is the part eval's
             part, _, metric = name.rpartition(":")
             kept.setdefault(part or rule.part, set()).add(metric)
     return kept
+
+
+class _Judged(NamedTuple):
+    """How bad a rule found a point: 0 for well, else 1 to 3."""
+
+    step: int
+    level: int
 
 
 class _Standing:
@@ -232,7 +252,7 @@ class _Standing:
         self.level = self.worst = self.alerts = self.points = 0
         self.first_step: int | None = None
         self.last_step: int | None = None
-        self._lately: deque[int] = deque(maxlen=rule.persistence.points)
+        self._lately: deque[_Judged] = deque(maxlen=rule.persistence.points)
         self._told = 0
         self._last_told = 0
         self._told_at = -rule.cooldown
@@ -252,18 +272,24 @@ class _Standing:
             return True
         return bool(self._prefixes) and any(name.startswith(self._prefixes) for name in current)
 
+    def rewind(self, step: int) -> None:
+        """Forget the points beyond a step; what was told of them is over when the next one is well."""
+        while self._lately and self._lately[-1].step > step:
+            self._lately.pop()
+
     def take(self, verdict: Verdict, step: int) -> Change | None:
         """Take over what the rule says of a point, and tell whether that changes anything."""
-        self.verdict = verdict
         if verdict.state == "unavailable":
+            self.verdict = verdict if verdict.reason else self.verdict
             return None
+        self.verdict = verdict
         self.points += 1
         level = 0 if verdict.severity is None else LEVELS[verdict.severity]
         if level:
-            if not any(self._lately) and not self.level:
+            if not self.level and not any(judged.level for judged in self._lately):
                 self._since = step
             self.last_step, self._bad = step, verdict
-        self._lately.append(level)
+        self._lately.append(_Judged(step, level))
         self.level = self._lasting()
         self.worst = max(self.worst, self.level)
         return self._spoken(step)
@@ -271,8 +297,9 @@ class _Standing:
     def _lasting(self) -> int:
         """The worst level that enough of the last points reach; what fires goes on until none does."""
         hits = self.rule.persistence.hits
-        lasting = sorted(self._lately, reverse=True)[hits - 1] if len(self._lately) >= hits else 0
-        return lasting or (min(self.level, max(self._lately)) if self.level else 0)
+        levels = sorted((judged.level for judged in self._lately), reverse=True)
+        lasting = levels[hits - 1] if len(levels) >= hits else 0
+        return lasting or (min(self.level, levels[0]) if self.level else 0)
 
     def _spoken(self, step: int) -> Change | None:
         if self.level > self._told:

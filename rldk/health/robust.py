@@ -26,7 +26,15 @@ def median(values: Sequence[float]) -> float:
 
 def mean(values: Sequence[float]) -> float:
     """The arithmetic mean, NaN for none."""
-    return math.fsum(values) / len(values) if values else math.nan
+    return _sum(values) / len(values) if values else math.nan
+
+
+def _sum(values: Sequence[float]) -> float:
+    """The exact sum, rounded; one that leaves the floats is an infinity, or NaN."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return sum(values)
 
 
 def spread(values: Sequence[float]) -> float:
@@ -53,17 +61,17 @@ def deviation(values: Sequence[float]) -> float:
     if len(values) < 2:  # noqa: PLR2004  # a deviation needs two
         return math.nan
     middle = mean(values)
-    return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1))
+    return math.sqrt(_sum([(value - middle) * (value - middle) for value in values]) / (len(values) - 1))
 
 
 def correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Pearson's correlation of two lists of one length; NaN where either does not vary."""
     x, y = mean(xs), mean(ys)
-    xx = math.fsum((a - x) ** 2 for a in xs)
-    yy = math.fsum((b - y) ** 2 for b in ys)
+    xx = _sum([(a - x) * (a - x) for a in xs])
+    yy = _sum([(b - y) * (b - y) for b in ys])
     if not xx > 0 or not yy > 0:
         return math.nan
-    return math.fsum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / math.sqrt(xx * yy)
+    return _sum([(a - x) * (b - y) for a, b in zip(xs, ys, strict=True)]) / (math.sqrt(xx) * math.sqrt(yy))
 
 
 def steps_between(values: Sequence[float]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +48,37 @@ def firing(severity: Severity, reason: str, **evidence: float | str) -> Verdict:
 def unavailable(reason: str) -> Verdict:
     """Nothing can be said, and why."""
     return Verdict("unavailable", reason)
+
+
+def silent() -> Verdict:
+    """The newest event says nothing to the rule: what it said before stands, and no point is counted."""
+    return Verdict("unavailable")
+
+
+def checked(verdict: object) -> Verdict:
+    """Make sure of what a rule says, and that its evidence is numbers and texts.
+
+    Raises:
+        TypeError: It is no verdict, or one that fires without a severity.
+    """
+    if not isinstance(verdict, Verdict) or verdict.state not in get_args(State):
+        raise TypeError(f"judge gave {verdict!r}, which is no verdict")
+    if verdict.state != "firing":
+        return verdict if verdict.severity is None else verdict._replace(severity=None)
+    if verdict.severity not in LEVELS:
+        raise TypeError(f"severity {verdict.severity!r} is none of {', '.join(LEVELS)}")
+    return verdict._replace(evidence={str(name): _plain(value) for name, value in verdict.evidence.items()})
+
+
+def _plain(value: object) -> float | str:
+    if isinstance(value, float):  # one of NumPy's, too
+        return float(value)
+    if isinstance(value, int | str):
+        return value
+    try:
+        return float(value)  # type: ignore[arg-type]  # whatever can be one
+    except (TypeError, ValueError):
+        return str(value)
 
 
 class Persistence(NamedTuple):

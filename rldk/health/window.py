@@ -97,6 +97,11 @@ def is_broken(value: float) -> bool:
     return number - number != 0
 
 
+def _mapping(told: object) -> Mapping[str, Any]:
+    """What a run tells by name; nothing where it tells something else."""
+    return told if isinstance(told, dict) else {}
+
+
 class Window:
     """A run as rules see it: who trains with what arguments, the current log, and the series so far.
 
@@ -110,7 +115,7 @@ class Window:
         facts: What the newest event tells beside its metrics (`model_info`).
         step: The newest event's step.
         time: The newest event's time, seconds since the epoch.
-        logged_at: Time of the newest training log; None before the first.
+        logged_at: Time of the newest training log since training began or went on; None before the first.
     """
 
     def __init__(self, kept: Mapping[str, Collection[str]]) -> None:
@@ -132,9 +137,10 @@ class Window:
         """Take over what the event that begins a segment tells; training goes on from its step."""
         told = event.model_info
         self.trainer = str(told.get("trainer") or self.trainer).removesuffix("Trainer")
-        self.trl = str((told.get("versions") or {}).get("trl") or self.trl)
-        self._args = told.get("args") or told.get("config") or self._args
-        self._units = told.get("units") or self._units
+        self.trl = str(_mapping(told.get("versions")).get("trl") or self.trl)
+        self._args = _mapping(told.get("args")) or _mapping(told.get("config")) or self._args
+        self._units = _mapping(told.get("units")) or self._units
+        self.logged_at = None  # nothing was to be logged while no training went on
         self._pace = None
         if not told.get("outside_training"):
             for series in self._series.values():

@@ -6,7 +6,18 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from rldk.health.robust import deviation, mean, median
-from rldk.health.rule import Evidence, Persistence, Rule, Severity, Verdict, firing, ok, units
+from rldk.health.rule import (
+    Evidence,
+    Persistence,
+    Rule,
+    Severity,
+    Verdict,
+    firing,
+    ok,
+    silent,
+    unavailable,
+    units,
+)
 
 if TYPE_CHECKING:
     from rldk.health.window import Window
@@ -112,7 +123,7 @@ class NegativeKL(Rule):
         """Test whether the mean of the last ten is below zero by more than its noise."""
         name = next((name for name in self.looks_at if name in window.current), None)
         if name is None:
-            return ok()
+            return silent()
         values = window.series(name).last(_TEST)
         if window.trainer == "GRPO" and values and values[-1] < -_ROUNDING:
             return firing(
@@ -121,7 +132,7 @@ class NegativeKL(Rule):
                 kl_mean=values[-1],
             )
         if len(values) < _TEST:
-            return ok()
+            return unavailable(f"{name} has {len(values)} finite points so far, and the rule needs {_TEST}")
         middle = mean(values)
         error = deviation(values) / math.sqrt(len(values))
         evidence: Evidence = {"mean": middle, "standard_error": error, "sigmas": _SIGMAS}

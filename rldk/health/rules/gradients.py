@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rldk.health.robust import median, spread
-from rldk.health.rule import Evidence, Persistence, Rule, Severity, Verdict, firing, ok, units
+from rldk.health.rule import Evidence, Persistence, Rule, Severity, Verdict, firing, ok, unavailable, units
 
 if TYPE_CHECKING:
     from rldk.health.window import Window
@@ -58,7 +58,7 @@ class GradientSpike(Rule):
         series = window.series("grad_norm")
         before = [norm for norm in series.before_last(_RECENT, _BEFORE) if norm > _ZERO]
         if len(before) < _RECENT:
-            return ok()
+            return unavailable(f"{len(before)} of the points before have a gradient, and it needs {_RECENT}")
         now, usual = series.latest, median(before)
         limit = max(_TIMES * usual, usual + _SIGMAS * spread(before))
         evidence: Evidence = {"grad_norm": now, "usual_median": usual, "limit": limit}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rldk.health.rule import Persistence, Rule, Severity, Verdict, firing, ok
+from rldk.health.rule import Persistence, Rule, Severity, Verdict, firing, ok, silent
 from rldk.health.window import is_broken
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class NonFinite(Rule):
 
     def judge(self, window: Window) -> Verdict:
         """Critical where the optimizer's own numbers are broken, else a warning."""
+        if not window.current:
+            return silent()
         if _is_finite_sum(window.current.values()):
             return ok()
         broken = sorted(name for name, value in window.current.items() if is_broken(value))
@@ -94,8 +96,10 @@ class OverflowedGradient(Rule):
     def judge(self, window: Window) -> Verdict:
         """Judge the newest gradient norm."""
         norm = window.current.get("grad_norm")
-        if norm is None or not is_broken(norm):
-            return ok()
+        if norm is None:
+            return silent()
+        if not is_broken(norm):
+            return ok(f"grad_norm is {norm:.3g}")
         return firing("critical", f"the gradient norm is {norm} step after step", grad_norm=norm)
 
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from rldk.health.robust import median, noise
-from rldk.health.rule import Evidence, Persistence, Rule, Verdict, firing, ok, units
+from rldk.health.rule import Evidence, Persistence, Rule, Verdict, firing, ok, silent, unavailable, units
 
 if TYPE_CHECKING:
     from rldk.health.window import Series, Window
@@ -40,8 +40,10 @@ class MissingReward(Rule):
 
     def judge(self, window: Window) -> Verdict:
         """The log tells of groups, and not of their reward."""
-        if "reward_zero_std_frac" not in window.current or "reward_mean" in window.current:
-            return ok()
+        if "reward_mean" in window.current:
+            return ok("reward_mean is there")
+        if "reward_zero_std_frac" not in window.current:
+            return silent()
         return firing("critical", "completions were judged, and reward_mean is not among what was logged")
 
 
@@ -122,7 +124,7 @@ class RewardHacking(Rule):
         name = "the held-out reward" if is_held_out else "the reward less its KL penalty"
         proxy = window.series("reward_mean")
         if min(len(gold), len(proxy)) < _HELD_OUT:
-            return ok()
+            return unavailable(f"reward_mean has {len(proxy)} finite points, and the rule needs {_HELD_OUT}")
         up, rough = _change(proxy), _noise_of_thirds(proxy)
         other, other_rough = _change(gold), _noise_of_thirds(gold)
         evidence: Evidence = {
