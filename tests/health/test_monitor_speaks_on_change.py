@@ -355,7 +355,7 @@ def test_evidence_of_any_kind_is_written(make_event):
 def test_training_that_goes_back_forgets_what_came_after():
     """A `run` event at step 20: the points beyond it are superseded, and what is judged is what is left."""
     seen = []
-    rule = Judging(lambda _: seen.append(window.series("loss").last(512)) or ok())
+    rule = Judging(lambda window: seen.append(window.series("loss").last(512)) or ok())
     monitor = Monitor([rule])
     first = [event(step, {"loss": float(step)}) for step in range(10, 60, 10)]
     heard(monitor, [begin(), *first, begin(step=20), event(30, {"loss": 0.5})])
@@ -382,7 +382,7 @@ def test_an_alert_of_what_is_superseded_is_over_with_the_first_good_point():
 def test_an_evaluation_outside_training_supersedes_nothing():
     """It begins at step 0, and says that no training goes on."""
     seen = []
-    rule = Judging(lambda _: seen.append(len(window.series("loss"))) or ok())
+    rule = Judging(lambda window: seen.append(len(window.series("loss"))) or ok())
     monitor = Monitor([rule])
     points = [event(step, {"loss": 1.0}) for step in range(1, 6)]
     heard(monitor, [begin(), *points, begin(step=0, outside_training=True), event(6, {"loss": 1.0})])
