@@ -75,7 +75,7 @@ class Hang(Rule):
 
     name = "hang"
     title = "No progress"
-    reads = units(process_cpu_percent="percent")
+    reads = units(process_cpu_percent="percent of one core")
     part = "resource"
     persistence = Persistence(1, 1)
     cooldown = 100
