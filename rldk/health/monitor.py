@@ -77,8 +77,6 @@ class Monitor:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._standings = {rule.name: _Standing(rule) for rule in rules}
         self._by_part: dict[str, list[_Standing]] = {}
-        for standing in self._standings.values():
-            self._by_part.setdefault(standing.rule.part, []).append(standing)
         self._window = Window(_kept(standing.rule for standing in self._standings.values()))
         self.errors = 0
         self.notes: list[str] = []
@@ -93,23 +91,29 @@ class Monitor:
         if event.kind not in {"metrics", RESOURCE, CHECKPOINT} or event.model_info.get("rank"):
             return []
         self._window.add(part, event)
-        changes = (self._ask(standing) for standing in self._by_part.get(part, ()))
-        return [change for change in changes if change is not None]
+        if part not in self._by_part:
+            self._by_part[part] = [
+                standing for standing in self._standings.values() if self._is_about(standing.rule, part)
+            ]
+        asked = (each for each in self._by_part[part] if each.is_asked(self._window.current))
+        return [change for standing in asked if (change := self._ask(standing)) is not None]
+
+    def _is_about(self, rule: Rule, part: str) -> bool:
+        return rule.part == part and (not rule.trainers or self._window.trainer in rule.trainers)
 
     def _begin(self, event: Event) -> None:
         self._window.begin(event)
+        self._by_part.clear()  # another trainer, other rules
+        for standing in self._standings.values():
+            standing.is_warm = False
         if not event.model_info.get("outside_training"):
             for standing in self._standings.values():
                 standing.rewind(event.step)
 
     def _ask(self, standing: _Standing) -> Change | None:
         rule, window = standing.rule, self._window
-        if not standing.is_asked(window.current) or any(
-            is_broken(window.current.get(name, 0)) for name in rule.reads
-        ):
-            return None
         try:
-            verdict = self._judged(rule)
+            verdict = self._judged(standing)
             notes = [] if verdict.state == "unavailable" else rule.notes(verdict)
         except Exception as error:  # noqa: BLE001  # a rule of the user's, in the midst of their training
             verdict, notes = self._failed(rule, error), []
@@ -119,8 +123,10 @@ class Monitor:
         self.notes += notes
         return change
 
-    def _judged(self, rule: Rule) -> Verdict:
-        reason = self._why_not(rule)
+    def _judged(self, standing: _Standing) -> Verdict:
+        rule = standing.rule
+        reason = self._why_it_cannot_apply(rule) if standing.is_warm else self._why_not(rule)
+        standing.is_warm = standing.is_warm or not reason  # it stays so as long as the run goes on
         return unavailable(reason) if reason else checked(rule.judge(self._window))
 
     def _failed(self, rule: Rule, error: Exception) -> Verdict:
@@ -258,6 +264,8 @@ class _Standing:
         self._told_at = -rule.cooldown
         self._since = 0
         self._bad = self.verdict
+        self.is_warm = False
+        self._reads = tuple(rule.reads)
         self._prefixes = tuple(name[:-1] for name in rule.reads if name.endswith("*"))
 
     @property
@@ -266,11 +274,15 @@ class _Standing:
         return "firing" if self.level else self.verdict.state if self.verdict.state != "firing" else "ok"
 
     def is_asked(self, current: Mapping[str, int | float]) -> bool:
-        """Whether an event holds anything that the rule reads."""
-        reads = self.rule.reads
-        if not reads or not reads.keys().isdisjoint(current):
-            return True
-        return bool(self._prefixes) and any(name.startswith(self._prefixes) for name in current)
+        """Whether an event holds anything that the rule reads, and none of that is broken."""
+        is_there = not self._reads
+        for name in self._reads:
+            value = current.get(name)
+            if value is not None:
+                if is_broken(value):
+                    return False
+                is_there = True
+        return is_there or (bool(self._prefixes) and any(name.startswith(self._prefixes) for name in current))
 
     def rewind(self, step: int) -> None:
         """Forget the points beyond a step; what was told of them is over when the next one is well."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["info", "warning", "critical"]
 State = Literal["ok", "firing", "unavailable"]
+_STATES: Final = frozenset(get_args(State))
 Evidence = dict[str, float | str]
 
 LEVELS: Final[Mapping[Severity, int]] = MappingProxyType({"info": 1, "warning": 2, "critical": 3})
@@ -61,7 +62,7 @@ def checked(verdict: object) -> Verdict:
     Raises:
         TypeError: It is no verdict, or one that fires without a severity.
     """
-    if not isinstance(verdict, Verdict) or verdict.state not in get_args(State):
+    if not isinstance(verdict, Verdict) or verdict.state not in _STATES:
         raise TypeError(f"judge gave {verdict!r}, which is no verdict")
     if verdict.state != "firing":
         return verdict if verdict.severity is None else verdict._replace(severity=None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import islice
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rldk import catalog
 from rldk.event import as_float
+from rldk.health.robust import median
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 
 class Series:
-    """The finite values of one metric, by logged point: the first 64 and the last 512 of them.
+    """The finite values of one metric, by logged point: the first 64 and the last 512 or more of them.
 
     Attributes:
         count: How many there were in all.
@@ -38,28 +38,37 @@ class Series:
     def __init__(self) -> None:
         self.count = 0
         self._head: list[Point] = []
-        self._tail: deque[Point] = deque(maxlen=_TAIL)
+        self._steps: list[int] = []
+        self._values: list[float] = []
+        self._starts: dict[int, float] = {}
+        self._peaks: dict[int, tuple[int, float]] = {}
 
     def __len__(self) -> int:
         return self.count
 
     def add(self, step: int, value: float) -> None:
         """Append a finite value."""
-        point = Point(step, value)
         if len(self._head) < _HEAD:
-            self._head.append(point)
-        self._tail.append(point)
+            self._head.append(Point(step, value))
+        self._steps.append(step)
+        self._values.append(value)
         self.count += 1
+        if len(self._values) >= 2 * _TAIL:  # seldom, so that a point costs no more than to append it
+            del self._steps[:-_TAIL], self._values[:-_TAIL]
 
     def rewind(self, step: int) -> None:
         """Forget what was logged beyond a step: training has gone back to it."""
-        while self._tail and self._tail[-1].step > step:
-            self._tail.pop()
+        while self._steps and self._steps[-1] > step:
+            self._steps.pop()
+            self._values.pop()
             self.count -= 1
         self._head = [point for point in self._head if point.step <= step]
-        if not self._tail:
-            self._tail.extend(self._head)
+        if not self._steps:
+            self._steps = [point.step for point in self._head]
+            self._values = [point.value for point in self._head]
             self.count = len(self._head)
+        self._starts.clear()
+        self._peaks.clear()
 
     def first(self, count: int) -> list[float]:
         """The first values, at most 64."""
@@ -67,16 +76,35 @@ class Series:
 
     def last(self, count: int) -> list[float]:
         """The last values, at most 512, the newest at the end."""
-        return [point.value for point in self.last_points(count)]
+        return self._values[-min(count, _TAIL) :] if count > 0 else []
 
     def last_points(self, count: int) -> list[Point]:
         """The last values with their steps, at most 512, the newest at the end."""
-        return list(islice(self._tail, max(len(self._tail) - count, 0), None))
+        values = self.last(count)
+        return list(map(Point, self._steps[-len(values) :], values)) if values else []
 
     def before_last(self, skipped: int, count: int) -> list[float]:
         """The values before the last few: `count` of them, where there are as many."""
         kept = self.last(skipped + count)
         return kept[: max(len(kept) - skipped, 0)]
+
+    def start(self, count: int) -> float:
+        """The median of the first values, at most 64; NaN for none."""
+        found = self._starts.get(count)
+        if found is None:
+            found = median(self.first(count))
+            if len(self._head) >= count:
+                self._starts[count] = found
+        return found
+
+    def peak(self, count: int) -> float:
+        """The highest median that so many neighbours ever had; NaN where there are not so many."""
+        known, highest = self._peaks.get(count, (0, -math.inf))
+        new = min(self.count - max(known, count - 1), len(self._values) - count + 1)
+        ends = range(len(self._values) - new + 1, len(self._values) + 1)
+        highest = max([highest, *(median(self._values[end - count : end]) for end in ends)])
+        self._peaks[count] = (self.count, highest)
+        return highest if self.count >= count else math.nan
 
     @property
     def latest(self) -> float:
@@ -85,7 +113,7 @@ class Series:
         Raises:
             IndexError: There is none.
         """
-        return self._tail[-1].value
+        return self._values[-1]
 
 
 _NOTHING: Final = Series()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _BASELINE: Final = 5
 _RECENT: Final = 5
 _LONG: Final = 20
+_NOISY: Final = 64
 _ALL: Final = 0.95
 _POINTS: Final = 10
 _CREEP: Final = 1.5
@@ -67,9 +68,9 @@ class LengthCreep(Rule):
     def judge(self, window: Window) -> Verdict:
         """Half as long again as in the first 5 points, and the reward no more than its noise above them."""
         lengths, rewards = window.series("completion_len_mean"), window.series("reward_mean")
-        now, before = median(lengths.last(_RECENT)), median(lengths.first(_BASELINE))
-        gain = median(rewards.last(_RECENT)) - median(rewards.first(_BASELINE))
-        rough = noise(rewards.last(512))
+        now, before = median(lengths.last(_RECENT)), lengths.start(_BASELINE)
+        gain = median(rewards.last(_RECENT)) - rewards.start(_BASELINE)
+        rough = noise(rewards.last(_NOISY))
         evidence: Evidence = {
             "recent_length": now,
             "start_length": before,
@@ -105,7 +106,9 @@ class LengthReward(Rule):
     def judge(self, window: Window) -> Verdict:
         """The changes of 20 points correlate with 0.9 or more, and completions are a quarter longer."""
         lengths, rewards = window.series("completion_len_mean"), window.series("reward_mean")
-        now, before = median(lengths.last(_RECENT)), median(lengths.first(_BASELINE))
+        now, before = median(lengths.last(_RECENT)), lengths.start(_BASELINE)
+        if now < _GROWN * before:
+            return ok(f"completions have {now:.4g} tokens, {before:.4g} at the start")
         together = correlation(steps_between(lengths.last(_LONG)), steps_between(rewards.last(_LONG)))
         evidence: Evidence = {
             "correlation": together,
@@ -117,5 +120,5 @@ class LengthReward(Rule):
             f"the changes of reward and length correlate with {together:.2f}; completions have "
             f"{now:.4g} tokens, {before:.4g} at the start"
         )
-        is_bad = together >= _PAID and now >= _GROWN * before
+        is_bad = together >= _PAID
         return firing("warning", told, **evidence) if is_bad else ok(told, **evidence)

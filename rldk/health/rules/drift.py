@@ -81,7 +81,7 @@ class KLDriftOfSequences(Rule):
 
 def _judged(window: Window, name: str, unit: str, far: dict[str, float]) -> Verdict:
     series = window.series(name)
-    now, before = median(series.last(_RECENT)), median(series.first(_START))
+    now, before = median(series.last(_RECENT)), series.start(_START)
     evidence: Evidence = {"recent_median": now, "start_median": before, "times": _TIMES, **far}
     has_grown = now >= far["grown"] and now >= _TIMES * max(before, 0.0)
     severity: Severity | None = "warning" if has_grown or now >= far["warning"] else None

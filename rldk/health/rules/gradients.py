@@ -100,6 +100,8 @@ class ZeroGradients(Rule):
         """Zero in 5 points in a row, in 15 with groups; critical where it never was anything else."""
         series = window.series("grad_norm")
         row = _ROW_OF_GROUPS if window.trainer in _GROUPED else _ROW
+        if series.latest > _ZERO:
+            return ok(f"grad_norm is {series.latest:.3g}")
         never = len(series) >= min(row, _ROW_AT_START) and not any(norm > _ZERO for norm in series.first(64))
         is_zero = all(norm <= _ZERO for norm in series.last(row)) and len(series) >= row
         if never and all(norm <= _ZERO for norm in series.last(row)):
@@ -140,7 +142,7 @@ class LossSpike(Rule):
         if len(before) < _RECENT:
             return ok()
         now, usual = series.latest, median(before)
-        best = min(usual, median(series.first(_BASELINE)))
+        best = min(usual, series.start(_BASELINE))
         rise = max(_RELATIVE_RISE * abs(best), _SIGMAS * spread(series.first(_BASELINE)), _ZERO)
         told = f"loss is {now:.3g}; it was {usual:.3g} lately, and {start:.3g} at the start"
         evidence: Evidence = {"loss": now, "usual_median": usual, "start": start, "limit": best + rise}

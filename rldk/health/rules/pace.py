@@ -54,7 +54,7 @@ class SlowSteps(Rule):
         """The median of the last 5 is three times that of the first 10, and half a second above."""
         name = _name(window)
         series = window.series(name)
-        now, before = median(series.last(_RECENT)), median(series.first(_BASELINE))
+        now, before = median(series.last(_RECENT)), series.start(_BASELINE)
         told = f"a step takes {now:.3g} s, {before:.3g} s at the start"
         evidence: Evidence = {
             "recent_median_s": now,

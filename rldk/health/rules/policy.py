@@ -144,7 +144,7 @@ class EntropyBlowUp(Rule):
 
 def _entropy(window: Window) -> tuple[float, float, str, Evidence]:
     series = window.series("entropy_mean")
-    now, before = median(series.last(_RECENT)), median(series.first(_BASELINE))
+    now, before = median(series.last(_RECENT)), series.start(_BASELINE)
     told = (
         f"the median of the last {_RECENT} entropy_mean is {now:.3g} nats/token, that of the first "
         f"{_BASELINE} was {before:.3g}"

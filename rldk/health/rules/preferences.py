@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _BASELINE: Final = 5
 _RECENT: Final = 10
 _LONG: Final = 30
+_NOISY: Final = 64
 _EVALUATIONS: Final = 3
 _CHANCE: Final = 0.5
 _SIGMAS: Final = 2.0
@@ -118,9 +119,9 @@ class LikelihoodDisplacement(Rule):
     def judge(self, window: Window) -> Verdict:
         """The chosen completions lost a tenth of their log-probability; half of it is a warning."""
         series, margins = window.series("logp_chosen_seq_mean"), window.series("reward_margin")
-        now, before = median(series.last(_RECENT)), median(series.first(_BASELINE))
-        up = median(margins.last(_RECENT)) - median(margins.first(_BASELINE))
-        lost, rough = before - now, noise(series.last(512))
+        now, before = median(series.last(_RECENT)), series.start(_BASELINE)
+        up = median(margins.last(_RECENT)) - margins.start(_BASELINE)
+        lost, rough = before - now, noise(series.last(_NOISY))
         told = (
             f"the chosen completions' log-probability fell from {before:.4g} to {now:.4g} "
             f"nats/sequence, while the margin changed by {up:+.3g}"

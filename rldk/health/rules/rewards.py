@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _BASELINE: Final = 5
 _RECENT: Final = 5
+_NOISY: Final = 64
 _SIGMAS: Final = 4.0
 _HALF: Final = 0.5
 _HELD_OUT: Final = 6
@@ -66,10 +67,9 @@ class RewardCollapse(Rule):
     def judge(self, window: Window) -> Verdict:
         """Half of the gain lost, and four deviations of a point; critical where none of it is left."""
         series = window.series("reward_mean")
-        values = series.last(512)
-        start, now = median(series.first(_BASELINE)), median(values[-_RECENT:])
-        best = max([start, *(median(values[i : i + _RECENT]) for i in range(len(values) - _RECENT + 1))])
-        rough, gain = noise(values), best - start
+        start, now = series.start(_BASELINE), median(series.last(_RECENT))
+        best = max(start, series.peak(_RECENT))
+        rough, gain = noise(series.last(_NOISY)), best - start
         lost = best - now
         evidence: Evidence = {
             "recent_median": now,
@@ -183,13 +183,15 @@ class ConstantReward(Rule):
     def judge(self, window: Window) -> Verdict:
         """No spread and no group with one, in ten points or more from the first on."""
         stds, shares = window.series("reward_std"), window.series("reward_zero_std_frac")
-        is_same = all(abs(value) <= _SAME for value in stds.first(64)) and all(
-            value == 1 for value in shares.first(64)
-        )
-        if not is_same or any(abs(value) > _SAME for value in stds.last(64)):
+        if abs(stds.latest) > _SAME or not _never_differed(stds, shares):
             return ok(f"reward_std is {stds.latest:.3g}")
         told = f"reward_std has been 0 in all {len(stds)} points"
         return firing("warning", told, points=len(stds))
+
+
+def _never_differed(stds: Series, shares: Series) -> bool:
+    is_same = all(abs(value) <= _SAME for value in (*stds.first(64), *stds.last(64)))
+    return is_same and all(value == 1 for value in shares.first(64))
 
 
 class ZeroVarianceGroups(Rule):
