@@ -99,7 +99,7 @@ def encode(event: Event) -> bytes:
         return _encoder.encode(msgspec.structs.replace(event, **spelled))
     except UnicodeEncodeError:
         fields = {f: getattr(event, f) for f in (*_FREE_FIELDS, "notes")}
-        return encode(msgspec.structs.replace(event, **_as_utf8(fields)))
+        return encode(msgspec.structs.replace(event, **as_utf8(fields)))
     except (TypeError, ValueError, RecursionError) as error:
         raise EventFormatError(str(error)) from error
 
@@ -135,13 +135,14 @@ def spell_non_finite(value: Any) -> Any:  # noqa: ANN401  # any JSON value
     return value
 
 
-def _as_utf8(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+def as_utf8(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    """Put `?` in the place of what UTF-8 cannot hold, in every text, at every depth."""
     if isinstance(value, str):
         return utf8(value)
     if isinstance(value, dict):
-        return {_as_utf8(k): _as_utf8(v) for k, v in value.items()}
+        return {as_utf8(k): as_utf8(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_as_utf8(v) for v in value]
+        return [as_utf8(v) for v in value]
     return value
 
 

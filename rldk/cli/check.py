@@ -14,6 +14,7 @@ from rich.table import Table
 from rldk.cli import weights
 from rldk.cli.app import FOUND, app, console, errors, fail
 from rldk.errors import RLDKError, SettingError
+from rldk.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,7 +187,7 @@ def _write_json(runs: Sequence[Checked], checkpoints: Sequence[Weighed]) -> None
     import msgspec
 
     from rldk.check import tally
-    from rldk.event import spell_non_finite
+    from rldk.event import as_utf8, spell_non_finite
 
     told = {
         "schema": 1,
@@ -209,7 +210,7 @@ def _write_json(runs: Sequence[Checked], checkpoints: Sequence[Weighed]) -> None
         ],
         "tally": [line._asdict() for line in tally(runs)],
     }
-    sys.stdout.write(msgspec.json.encode(spell_non_finite(told)).decode() + "\n")
+    sys.stdout.write(msgspec.json.encode(as_utf8(spell_non_finite(told))).decode() + "\n")
 
 
 def _alert(change: Change) -> dict[str, Any]:
@@ -221,5 +222,5 @@ def _alert(change: Change) -> dict[str, Any]:
         "step": change.step,
         "since_step": change.since_step,
         "message": change.message,
-        "evidence": dict(change.verdict.evidence),
+        "evidence": redact(dict(change.verdict.evidence)),
     }

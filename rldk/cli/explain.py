@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rldk.health.rule import Rule
     from rldk.report.story import Episode, Story
 
-_ID = re.compile(r"(.*)#([\w./-]+@-?\d+)", re.DOTALL)
+_ID = re.compile(r"(.*)#([\w./-]+@-?[0-9]{1,19})", re.DOTALL)
 _AROUND = 10
 _MOST_METRICS = 6
 
@@ -128,10 +128,11 @@ def _show_steps(episode: Episode, story: Story) -> None:
     series = [each for name in episode.metrics if len((each := story.series(name)).steps)][:_MOST_METRICS]
     if not series:
         return
-    shown = Table(title=f"The points around step {episode.since_step}", title_justify="left")
+    console.print(f"  The points around step {episode.since_step}:")
+    shown = Table()
     shown.add_column("step", justify="right")
     for each in series:
-        shown.add_column(escape(f"{each.name} {each.unit}".strip()), justify="right")
+        shown.add_column(escape(f"{each.name} {each.unit}".removesuffix(" 1").strip()), justify="right")
     values = [dict(zip(each.steps.tolist(), each.values.tolist(), strict=True)) for each in series]
     steps = sorted({step for column in values for step in column})
     before = [step for step in steps if step < episode.since_step][-_AROUND:]

@@ -25,7 +25,7 @@ def event(step, metrics, kind="metrics", *, time=None, **told):
 
 def begin(trainer="SFT", step=0, **told):
     """The event that begins a run, or goes on with it from a step."""
-    return event(step, {}, "run", trainer=f"{trainer}Trainer", **told)
+    return event(step, {}, "run", trainer=trainer, **told)
 
 
 def heard(monitor, events):
