@@ -23,6 +23,7 @@ class Checked(NamedTuple):
         run_id: The run.
         trainer: Short name of its trainer; empty where nobody knows.
         source: Where it was read.
+        status: How it ended: FINISHED, FAILED or KILLED; empty where it has not, or nobody knows.
         points: How many training logs it has.
         last_step: The last step that was logged.
         changes: When a rule began to fire, got worse, or was over, in order.
@@ -33,6 +34,7 @@ class Checked(NamedTuple):
     run_id: str
     trainer: str
     source: str
+    status: str
     points: int
     last_step: int
     changes: list[Change]
@@ -69,15 +71,18 @@ def check(history: History, rules: Iterable[Rule]) -> Checked:
     What was judged while the run went on is not looked at: the alerts are those of these rules.
     """
     monitor, changes = Monitor(rules), []
-    points = last_step = 0
+    points, last_step, status = 0, 0, ""
     for event in history.events():
         if event.kind == "metrics" and event.phase == "train":
             points, last_step = points + 1, event.step
+        if event.kind in {"run", "end"}:
+            status = str(event.model_info.get("status") or "") if event.kind == "end" else ""
         changes += monitor.take(event)
     return Checked(
         history.run_id,
         history.trainer,
         history.source,
+        status,
         points,
         last_step,
         changes,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from rldk import catalog
 from rldk.event import as_float
+from rldk.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -134,7 +135,9 @@ class _Names(NamedTuple):
         if prefix:
             key = key.removeprefix(f"{self.data_set}_")
         match = catalog.find(key, self.trainer, self.trl)
-        return _Name(is_eval, prefix + (match.name if match else key), match.metric if match else None)
+        # A key that holds a secret, such as an address with a password, must not get into a journal
+        name = redact_text(prefix + (match.name if match else key))
+        return _Name(is_eval, name, match.metric if match else None)
 
 
 class _Part:

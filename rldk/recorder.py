@@ -90,7 +90,8 @@ class Recorder:
         settings: How the deliveries behave.
         rules: The health rules that are asked at each event; RLDK's own by default.
         on_alert: Receives each alert event once the journal holds it, on the thread that found it.
-        every_steps: Record a training step only when this many have passed since the last one.
+        every_steps: Record a training step only when this many have passed since the last one, or when
+            the rules, which judge each of them, have something to say of it.
         first_segment: Number of this segment, where the journal does not tell.
         began: When the run began, seconds since the epoch, where the journal does not tell.
         clock: Where the time comes from.
@@ -164,8 +165,12 @@ class Recorder:
         self._say(step, told.notes)
         self._summary |= told.summary
         events = []
-        if told.train and self._is_due(step):
-            events.append(self.emit("metrics", step, told.train, data_slice=data_slice, notes=told.notes))
+        if told.train:
+            due = self._is_due(step)
+            event, is_kept = self._take(
+                "metrics", step, told.train, "train", data_slice or {}, {}, told.notes, is_due=due
+            )
+            events += [event] if is_kept else []
         if told.eval:
             notes = [] if events else told.notes
             events.append(self.emit("metrics", step, told.eval, phase="eval", notes=notes))
@@ -201,13 +206,31 @@ class Recorder:
             JournalError: The journal cannot be written.
             ForkedError: This is a fork of the process that records.
         """
+        event, _ = self._take(kind, step, metrics or {}, phase, data_slice or {}, facts or {}, notes)
+        return event
+
+    def _take(
+        self,
+        kind: Kind,
+        step: int,
+        metrics: Numbers,
+        phase: str,
+        data_slice: Mapping[str, int],
+        facts: Mapping[str, Any],
+        notes: Iterable[str],
+        *,
+        is_due: bool = True,
+    ) -> tuple[Event, bool]:
+        """Have the rules judge an event; append it where it is due, or they have something to say."""
         if os.getpid() != self._pid:
             raise ForkedError(self.run.run_id, self._pid)
         with self._lock:
-            event = self._event(kind, step, metrics or {}, phase, facts or {})
+            event = self._event(kind, step, metrics, phase, facts)
             changes = self.monitor.take(event)
+            if not (is_due or changes or self.monitor.notes):
+                return event, False
             said = [redact_text(note) for note in (*notes, *self.monitor.notes)]
-            event = msgspec.structs.replace(event, data_slice=dict(data_slice or {}), notes=said)
+            event = msgspec.structs.replace(event, data_slice=dict(data_slice), notes=said)
             self.journal.append(event)
             alerts = [self._append_alert(change) for change in changes]
         for each in self._deliveries:
@@ -215,7 +238,7 @@ class Recorder:
         if self._on_alert is not None:
             for alert in alerts:
                 self._on_alert(alert)
-        return event
+        return event, True
 
     def _event(
         self,
@@ -272,9 +295,9 @@ class Recorder:
             stopped_by: Id of the alert that ended the training, where one did.
             teller: Writes what the journal tells of the run, for the trackers to get it, too.
         """
-        facts = {"status": status, "health": self.monitor.summary()}
-        facts |= {"stopped_by": stopped_by} if stopped_by else {}
+        facts: dict[str, Any] = {"stopped_by": stopped_by} if stopped_by else {}
         try:
+            facts |= {"status": status, "health": self.monitor.summary()}
             self.emit("end", step, self._summary, facts=facts)
             self.journal.close()
         except (JournalError, OSError) as error:

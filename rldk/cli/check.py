@@ -133,7 +133,8 @@ def _is_as_bad(worst: int, fail_on: FailOn) -> bool:
 def _show(run: Checked, *, is_all: bool, is_alone: bool) -> None:
     health = run.health
     head = f"{run.run_id}: {health['verdict']}"
-    told = f"{run.trainer or 'unknown trainer'}, {run.points} logs to step {run.last_step}"
+    ended = f", {run.status}" if run.status else ""
+    told = f"{run.trainer or 'unknown trainer'}, {run.points} logs to step {run.last_step}{ended}"
     console.print(f"[bold]{escape(head)}[/bold]  {escape(told)}", soft_wrap=True)
     for change in run.changes:
         style = _STYLES[change.severity] if change.level else "green"
@@ -196,6 +197,7 @@ def _write_json(runs: Sequence[Checked], checkpoints: Sequence[Weighed]) -> None
                 "run_id": run.run_id,
                 "trainer": run.trainer or None,
                 "source": run.source,
+                "status": run.status or None,
                 "points": run.points,
                 "last_step": run.last_step,
                 "alerts": [_alert(change) for change in run.changes],

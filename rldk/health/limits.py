@@ -53,7 +53,10 @@ class Limit(Rule):
         return [self.sentence] if verdict.state == "firing" else []
 
     def _judged(self, measured: Mapping[str, float]) -> Verdict:
-        over = {name: as_float(value) for name, value in measured.items() if value > self.limit}
+        numbers = {name: value for name, value in measured.items() if value == value}  # noqa: PLR0124  # no NaN
+        if measured and not numbers:
+            return unavailable(f"{' and '.join(measured)} is NaN")
+        over = {name: as_float(value) for name, value in numbers.items() if value > self.limit}
         return self._compared(over, self.limit) if measured else silent()
 
     def _compared(self, over: Mapping[str, float], limit: float) -> Verdict:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import traceback
+from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -54,6 +56,10 @@ class Change(NamedTuple):
         """One sentence for people, without its stop."""
         if self.state == "firing":
             return redact_text(f"{self.rule.title}: {self.verdict.reason}")
+        if self.since_step > self.step:
+            return (
+                f"{self.rule.title}: superseded, for training has gone back to before step {self.since_step}"
+            )
         was = f"it was {self.severity} since step {self.since_step}"
         return f"{self.rule.title}: over since step {self.step}; {was}"
 
@@ -114,7 +120,7 @@ class Monitor:
         rule, window = standing.rule, self._window
         try:
             verdict = self._judged(standing)
-            notes = [] if verdict.state == "unavailable" else rule.notes(verdict)
+            notes = [] if verdict.state == "unavailable" else [str(note) for note in rule.notes(verdict)]
         except Exception as error:  # noqa: BLE001  # a rule of the user's, in the midst of their training
             verdict, notes = self._failed(rule, error), []
         change = standing.take(verdict, window.step)
@@ -133,7 +139,8 @@ class Monitor:
         self.errors += 1
         said = redact_text(f"{type(error).__name__}: {error}")
         level = logging.ERROR if self.errors == 1 else logging.DEBUG
-        _logger.log(level, "the health rule %s failed: %s", rule.name, said, exc_info=error)
+        trace = redact_text("".join(traceback.format_exception(error)))
+        _logger.log(level, "the health rule %s failed: %s\n%s", rule.name, said, trace)
         return unavailable(f"the rule failed ({said})")
 
     def _why_not(self, rule: Rule) -> str:
@@ -249,18 +256,27 @@ class _Judged(NamedTuple):
     level: int
 
 
+class _Told(NamedTuple):
+    """An alert: the first bad step, and how bad it was."""
+
+    since_step: int
+    level: int
+
+
 class _Standing:
     """How a rule stands: what it said lately, and what has been told of it."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.verdict = Verdict("unavailable")
-        self.level = self.worst = self.alerts = self.points = 0
-        self.first_step: int | None = None
+        self.level = self.worst = 0
         self.last_step: int | None = None
+        self._judged = array("q")
+        self._alerts: list[_Told] = []
         self._lately: deque[_Judged] = deque(maxlen=rule.persistence.points)
         self._told = 0
         self._last_told = 0
+        self._is_told_anew = False
         self._told_at = -rule.cooldown
         self._since = 0
         self._bad = self.verdict
@@ -284,10 +300,40 @@ class _Standing:
                 is_there = True
         return is_there or (bool(self._prefixes) and any(name.startswith(self._prefixes) for name in current))
 
+    @property
+    def points(self) -> int:
+        """How many points it has judged."""
+        return len(self._judged)
+
+    @property
+    def alerts(self) -> int:
+        """How often it has spoken of something bad."""
+        return len(self._alerts)
+
+    @property
+    def first_step(self) -> int | None:
+        """The first bad step of which it has spoken; None where it never has."""
+        return self._alerts[0].since_step if self._alerts else None
+
     def rewind(self, step: int) -> None:
-        """Forget the points beyond a step; what was told of them is over when the next one is well."""
+        """Forget what is superseded: training goes on from a step, and what was bad beyond it is not so now.
+
+        What was critical before it is told once more: the run goes on with it, and somebody has to know.
+        """
+        while self._judged and self._judged[-1] > step:
+            self._judged.pop()
         while self._lately and self._lately[-1].step > step:
             self._lately.pop()
+        self._alerts = [told for told in self._alerts if told.since_step <= step]
+        self.worst = max((told.level for told in self._alerts), default=0)
+        self._told_at = min(self._told_at, self.points)
+        if self.last_step is not None and self.last_step > step:
+            self.last_step = step if self._alerts else None
+        is_superseded = bool(self._told) and self._since > step
+        if is_superseded:
+            self.level = 0
+            self.verdict = Verdict("unavailable", "training has gone back to before what it judged")
+        self._is_told_anew = is_superseded or self._told == LEVELS["critical"]
 
     def take(self, verdict: Verdict, step: int) -> Change | None:
         """Take over what the rule says of a point, and tell whether that changes anything."""
@@ -295,7 +341,7 @@ class _Standing:
             self.verdict = verdict if verdict.reason else self.verdict
             return None
         self.verdict = verdict
-        self.points += 1
+        self._judged.append(step)
         level = 0 if verdict.severity is None else LEVELS[verdict.severity]
         if level:
             if not self.level and not any(judged.level for judged in self._lately):
@@ -314,6 +360,9 @@ class _Standing:
         return lasting or (min(self.level, levels[0]) if self.level else 0)
 
     def _spoken(self, step: int) -> Change | None:
+        if self._is_told_anew:
+            self._is_told_anew = False
+            self._told = self._last_told = 0 if self.level else self._told
         if self.level > self._told:
             is_quiet = self.points - self._told_at < self.rule.cooldown and self.level <= self._last_told
             return None if is_quiet else self._speak("firing", self.level, step)
@@ -323,9 +372,8 @@ class _Standing:
 
     def _speak(self, state: State, level: int, step: int) -> Change:
         if state == "firing":
-            self.alerts += 1
+            self._alerts.append(_Told(self._since, level))
             self._told_at = self.points
-            self.first_step = self._since if self.first_step is None else self.first_step
             self._last_told = level
         self._told = level if state == "firing" else 0
         return Change(self.rule, state, SEVERITIES[level], step, self._since, self._bad)

@@ -13,6 +13,10 @@ _MAD_TO_SD: Final = 1.4826
 """Ratio of the standard deviation to the median absolute deviation of a normal distribution."""
 
 
+_MEAN_TO_SD: Final = math.sqrt(math.pi / 2)
+"""The same for the mean absolute deviation."""
+
+
 def median(values: Sequence[float]) -> float:
     """The middle of the sorted values, NaN for none."""
     ordered = sorted(values)
@@ -50,10 +54,13 @@ def noise(values: Sequence[float]) -> float:
     """Standard deviation of a point about a slow trend, from the differences of neighbours.
 
     von Neumann, Distribution of the ratio of the mean square successive difference to the variance,
-    Ann. Math. Statist. 12 (1941), with the median in place of the mean.
+    Ann. Math. Statist. 12 (1941), with the median in place of the mean. Where most neighbours are alike,
+    as rewards at their ceiling are, the mean absolute difference stands in for the median, which is 0.
     """
-    steps = [b - a for a, b in itertools.pairwise(values)]
-    return _MAD_TO_SD * median([abs(step) for step in steps]) / math.sqrt(2) if steps else math.nan
+    steps = [abs(b - a) for a, b in itertools.pairwise(values)]
+    if not steps:
+        return math.nan
+    return (_MAD_TO_SD * median(steps) or _MEAN_TO_SD * mean(steps)) / math.sqrt(2)
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from rldk.redact import redact_text
 
+if TYPE_CHECKING:
     from rldk.health.window import Window
 
 Severity = Literal["info", "warning", "critical"]
@@ -64,11 +65,14 @@ def checked(verdict: object) -> Verdict:
     """
     if not isinstance(verdict, Verdict) or verdict.state not in _STATES:
         raise TypeError(f"judge gave {verdict!r}, which is no verdict")
+    if not isinstance(verdict.reason, str) or not isinstance(verdict.evidence, Mapping):
+        raise TypeError(f"judge gave {verdict!r}, whose reason is no text or whose evidence is no mapping")
     if verdict.state != "firing":
         return verdict if verdict.severity is None else verdict._replace(severity=None)
     if verdict.severity not in LEVELS:
         raise TypeError(f"severity {verdict.severity!r} is none of {', '.join(LEVELS)}")
-    return verdict._replace(evidence={str(name): _plain(value) for name, value in verdict.evidence.items()})
+    told = {redact_text(str(name)): _plain(value) for name, value in verdict.evidence.items()}
+    return verdict._replace(evidence=told)
 
 
 def _plain(value: object) -> float | str:

@@ -143,7 +143,8 @@ class Window:
         facts: What the newest event tells beside its metrics (`model_info`).
         step: The newest event's step.
         time: The newest event's time, seconds since the epoch.
-        logged_at: Time of the newest training log since training began or went on; None before the first.
+        logged_at: Time of the newest sign of progress since training began or went on: a log, an
+            evaluation, a checkpoint; None before the first.
     """
 
     def __init__(self, kept: Mapping[str, Collection[str]]) -> None:
@@ -180,6 +181,7 @@ class Window:
         self.step, self.time = event.step, event.time
         if part == "train" and "rank_step_time" not in event.metrics:
             self._time_a_step(event)
+        if part != RESOURCE:
             self.logged_at = event.time
         kept = self._kept.get(part, frozenset())
         for name in event.metrics.keys() & kept:

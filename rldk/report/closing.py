@@ -61,14 +61,18 @@ def write_deliveries(path: Path, deliveries: Iterable[DeliveryReport]) -> None:
 
 
 def _post_mortem(story: Story, path: Path) -> list[Path]:
-    stopped_by = story.end.model_info.get("stopped_by") if story.end is not None else None
-    rule = str(stopped_by or "").rpartition("@")[0]
-    episode = next((each for each in reversed(story.episodes) if each.rule == rule), None)
-    if episode is None:
-        return []
+    """Write the post-mortem of a run that was stopped, or has failed; take away that of an earlier start."""
     file = path.with_name(path.name.removesuffix(journal.SUFFIX) + POST_MORTEM)
-    found = advice(story, episode.since_step, lambda folder: checkpoints.is_finite(Path(folder)))
-    text = post_mortem(story, episode, found)
+    told = {} if story.end is None else story.end.model_info
+    if not told.get("stopped_by") and told.get("status") != "FAILED":
+        file.unlink(missing_ok=True)
+        return []
+    rule = str(told.get("stopped_by") or "").rpartition("@")[0]
+    worst = [each for each in reversed(story.episodes) if each.rule == rule or each.severity == "critical"]
+    episode = min(worst, key=lambda each: each.rule != rule, default=None)
+    since = story.end.step + 1 if episode is None and story.end is not None else 0
+    since = since if episode is None else episode.since_step
+    found = advice(story, since, lambda folder: checkpoints.is_finite(Path(folder)))
     with export.replacing(file) as new:
-        new.write_text(text, encoding="utf-8")
+        new.write_text(post_mortem(story, episode, since, found), encoding="utf-8")
     return [file]

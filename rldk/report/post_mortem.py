@@ -1,4 +1,4 @@
-"""Why was the run stopped, what did it look like then, and where can it go on?"""
+"""Why has the run stopped or failed, what did it look like then, and where can it go on?"""
 
 from __future__ import annotations
 
@@ -60,50 +60,60 @@ def advice(story: Story, since_step: int, is_finite: Callable[[str], bool | None
     return Advice(None, refused)
 
 
-def post_mortem(story: Story, stopped_by: Episode, found: Advice) -> str:
+def post_mortem(story: Story, episode: Episode | None, since_step: int, found: Advice) -> str:
     """Write the post-mortem of a run, as Markdown.
 
     Args:
         story: The run.
-        stopped_by: The alert that ended it.
+        episode: The alert that ended it, or the worst before it failed; None where there was none.
+        since_step: The first bad step.
         found: Where it can go on.
     """
-    told = stopped_by.told
-    parts = [
-        f"# Post-mortem of run {_cell(story.run_id)}",
-        _head(story, stopped_by),
-        f"The first bad step is {stopped_by.since_step}.",
-        "## The rule's arithmetic",
-        _pairs({"rule": stopped_by.rule, "severity": stopped_by.severity, **_evidence(stopped_by)}),
-        f"Source: {_cell(told.get('source') or 'none')}",
-        f"## The steps around step {stopped_by.since_step}",
-        _window(story, stopped_by),
+    parts = [f"# Post-mortem of run {_cell(story.run_id)}", _head(story, episode)]
+    if episode is not None:
+        parts += [
+            f"The first bad step is {since_step}.",
+            "## The rule's arithmetic",
+            _pairs({"rule": episode.rule, "severity": episode.severity, **_evidence(episode)}),
+            f"Source: {_cell(episode.told.get('source') or 'none')}",
+        ]
+    parts += [
+        f"## The steps around step {since_step}",
+        _window(story, episode, since_step),
         "## Where to go on",
         _where(found),
-        "## What to do",
-        f"{_cell(told.get('advice') or 'look at the steps above')}.",
     ]
-    others = [episode for episode in story.episodes if episode.id != stopped_by.id]
+    if episode is not None:
+        parts += ["## What to do", f"{_cell(episode.told.get('advice') or 'look at the steps above')}."]
+    others = [each for each in story.episodes if episode is None or each.id != episode.id]
     if others:
         parts += ["## Other alerts", "\n".join(f"- step {e.first.step}: {_cell(e.message)}" for e in others)]
     return redact_text("\n\n".join(parts)) + "\n"
 
 
-def _head(story: Story, stopped_by: Episode) -> str:
+def _head(story: Story, episode: Episode | None) -> str:
     what = _cell(story.trainer or "training")
-    return f"RLDK stopped this {what} run at step {stopped_by.first.step}: {_cell(stopped_by.message)}."
+    by_rldk = story.end is not None and story.end.model_info.get("stopped_by")
+    if by_rldk and episode is not None:
+        return f"RLDK stopped this {what} run at step {episode.first.step}: {_cell(episode.message)}."
+    ended = f"This {what} run failed by itself after step {0 if story.end is None else story.end.step}"
+    return (
+        f"{ended}; the worst alert before: {_cell(episode.message)}."
+        if episode
+        else f"{ended}, without a critical alert."
+    )
 
 
-def _evidence(episode: Episode) -> dict[str, object]:
-    evidence = episode.told.get("evidence")
+def _evidence(episode: Episode | None) -> dict[str, object]:
+    evidence = None if episode is None else episode.told.get("evidence")
     return dict(evidence) if isinstance(evidence, dict) else {}
 
 
-def _window(story: Story, stopped_by: Episode) -> str:
-    names = dict.fromkeys([*stopped_by.metrics, *_evidence(stopped_by), *_BESIDE])
+def _window(story: Story, episode: Episode | None, since_step: int) -> str:
+    names = dict.fromkeys([*(episode.metrics if episode else ()), *_evidence(episode), *_BESIDE])
     logged = [series for name in names if len((series := story.series(name)).steps)][:_MOST_COLUMNS]
     steps = sorted({int(step) for series in logged for step in series.steps})
-    place = next((i for i, step in enumerate(steps) if step >= stopped_by.since_step), len(steps))
+    place = next((i for i, step in enumerate(steps) if step >= since_step), len(steps))
     values = [dict(zip(each.steps.tolist(), each.values.tolist(), strict=True)) for each in logged]
     rows = [
         [str(step), *(_shown(column.get(step, "")) for column in values)]

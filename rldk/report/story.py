@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -378,7 +379,11 @@ class Story:
     def last_good(self) -> Checkpoint | None:
         """The last checkpoint that nothing speaks against, saved before the first critically bad step."""
         broken = min((e.since_step for e in self.episodes if e.severity == "critical"), default=None)
-        good = [c for c in self.checkpoints if c.is_good and (broken is None or c.step < broken)]
+        good = [
+            c
+            for c in self.checkpoints
+            if c.is_good and (broken is None or c.step < broken) and not _is_gone(c.folder)
+        ]
         return good[-1] if good else None
 
     def _is_kept(self, event: Event) -> bool:
@@ -390,6 +395,12 @@ class Story:
 def is_told(time: float) -> bool:
     """Whether a source tells when something was: of a log without times, events come soon after 1970."""
     return time >= _YEAR_1980
+
+
+def _is_gone(folder: str) -> bool:
+    """Whether a checkpoint was here and is not any more; one of another machine may still be there."""
+    path = Path(folder)
+    return path.parent.is_dir() and not path.is_dir()
 
 
 def rule_of(alert: Event) -> str:

@@ -116,9 +116,10 @@ def test_a_disagreement_is_exit_code_1(demo, monkeypatch, tmp_path):
     (journal,) = (folder / "journal").glob("*_events.jsonl")
     altered = tmp_path / "altered.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
-    event = json.loads(lines[5])
-    event["metrics"]["grad_norm"] += 1e-9
-    altered.write_text("".join([*lines[:5], json.dumps(event) + "\n", *lines[6:]]))
+    events = [json.loads(line) for line in lines]
+    place = next(i for i, event in enumerate(events) if "grad_norm" in event["metrics"])
+    events[place]["metrics"]["grad_norm"] += 1e-9
+    altered.write_text("".join([*lines[:place], json.dumps(events[place]) + "\n", *lines[place + 1 :]]))
     home = Home("mlflow", "x", str(altered))
     counts = {"delivered": 1, "rejected": 0, "waiting": 0, "is_closed": True, "reasons": ()}
     report = DeliveryReport(tracker="mlflow", home=home, **counts)

@@ -68,7 +68,7 @@ class Life:
         self.reports: list[DeliveryReport] = []
         self.end_s = math.nan
         run = Run(run_id=RUN_ID, trainer="GRPO", seed=7, git_sha="abc123")
-        self._recorder = Recorder(opened, run, settings=settings, clock=clock)
+        self._recorder = Recorder(opened, run, settings=settings, clock=clock, rules=())
         self._recorder.begin(self._step, sinks)
 
     @property

@@ -213,7 +213,7 @@ CASES = [
     Case(
         "loss_spike",
         "DPO",
-        logs(loss=noisy(15, 1.0, 0.02) + [4.0] * 10),
+        logs(loss=noisy(15, 1.0, 0.02) + [9.0] * 10),
         [(18, "warning"), (20, "critical")],
         [logs(loss=rising(30, 1.0, -0.03))],
     ),
@@ -458,7 +458,7 @@ CASES = [
         [(20, "warning")],
         [logs(step_time=noisy(15) + [2.5] * 8), logs(step_time=[0.01] * 15 + [0.3] * 8)],
     ),
-    Case("hang", "SFT", silent(1000.0), [(20, "critical")], [silent(800.0)]),
+    Case("hang", "SFT", silent(1000.0), [(20, "warning")], [silent(800.0)]),
     Case(
         "memory_creep",
         "SFT",

@@ -22,8 +22,8 @@ _ROW_OF_GROUPS: Final = 15
 _ROW_AT_START: Final = 10
 _GROUPED: Final = frozenset({"GRPO", "RLOO"})
 _RELATIVE_RISE: Final = 0.5
-_RISEN: Final = 1.5
-_GONE: Final = 3.0
+_RISEN: Final = 4.0
+_GONE: Final = 8.0
 
 
 class GradientSpike(Rule):
@@ -114,7 +114,9 @@ class ZeroGradients(Rule):
 class LossSpike(Rule):
     """The loss leaps, or leaves for good.
 
-    The loss of GRPO and RLOO is about zero by construction, and its size says nothing.
+    The loss of GRPO and RLOO is about zero by construction, and its size says nothing. A training that
+    diverges at its second step has no baseline but its first point, which with small batches is noisy:
+    so it takes four times that.
     """
 
     name = "loss_spike"
@@ -131,7 +133,7 @@ class LossSpike(Rule):
     source = "Chowdhery et al.: PaLM, 2022 (arXiv:2204.02311), section 5.1"
 
     def judge(self, window: Window) -> Verdict:
-        """Half as much again as at the start, or than usual; critical at three times the start."""
+        """Four times the first point, or half as much again as usual; critical at eight times the first."""
         series = window.series("loss")
         start, lately = series.first(1)[0], median(series.last(_RECENT))
         if start > 0 and lately >= _RISEN * start and window.trainer != "PPO":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rldk.event import as_float
 from rldk.health.rule import Persistence, Rule, Severity, Verdict, firing, ok, silent
 from rldk.health.window import is_broken
 
@@ -51,7 +52,7 @@ class NonFinite(Rule):
             return ok()
         if broken == ["grad_norm"] and window.argument("fp16"):
             return ok("fp16 lowers its loss scale")  # `OverflowedGradient` judges whether that ends
-        told = ", ".join(f"{name} is {window.current[name]}" for name in broken[:_NAMES_TOLD])
+        told = ", ".join(f"{name} is {as_float(window.current[name])}" for name in broken[:_NAMES_TOLD])
         more = f" and {len(broken) - _NAMES_TOLD} more" if len(broken) > _NAMES_TOLD else ""
         hides = window.current.get("loss") == 0 and not set(_HIDDEN_BY).isdisjoint(broken)
         hidden = (

@@ -96,4 +96,4 @@ class Hang(Rule):
         told = f"nothing was logged for {silent:.0f} s; usual are {usual:.3g} s"
         limit = max(_HANG_TIMES * usual, _HANG_LEAST_S)
         evidence: Evidence = {"silent_s": silent, "usual_s": usual, "limit_s": limit}
-        return firing("critical", told, **evidence) if silent > limit else ok(told, **evidence)
+        return firing("warning", told, **evidence) if silent > limit else ok(told, **evidence)

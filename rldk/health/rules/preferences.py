@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from rldk.health.robust import mean, median, noise
-from rldk.health.rule import Evidence, Persistence, Rule, Verdict, firing, ok, units
+from rldk.health.rule import Evidence, Persistence, Rule, Verdict, firing, ok, silent, units
 
 if TYPE_CHECKING:
     from rldk.health.window import Window
@@ -160,8 +160,10 @@ class KTOEmptySide(Rule):
     def judge(self, window: Window) -> Verdict:
         """A side is missing in ten points in a row."""
         missing = [name for name in self.looks_at if name not in window.current]
-        if len(missing) != 1:
-            return ok()
+        if not missing:
+            return ok("both sides are there")
+        if len(missing) == len(self.looks_at):
+            return silent()
         side = "desirable" if "chosen" in missing[0] else "undesirable"
         return firing(
             "warning",

@@ -16,6 +16,7 @@ _RECENT: Final = 5
 _NOISY: Final = 64
 _SIGMAS: Final = 4.0
 _HALF: Final = 0.5
+_LEAST_SHARE: Final = 0.05
 _HELD_OUT: Final = 6
 _CONSTANT: Final = 10
 _SAME: Final = 1e-9
@@ -81,7 +82,7 @@ class RewardCollapse(Rule):
             f"the median of the last {_RECENT} reward_mean is {now:.3g}; the best was {best:.3g}, the "
             f"start {start:.3g}"
         )
-        limit = max(_HALF * gain, _SIGMAS * rough, _SAME)
+        limit = max(_HALF * gain, _SIGMAS * rough, _LEAST_SHARE * abs(best))
         if lost < limit:
             return ok(told, limit=best - limit, **evidence)
         is_gone = gain > _SIGMAS * rough and now <= start

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import traceback
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from rldk.errors import TrainingStoppedError
+from rldk.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +35,11 @@ def guarded(hook: _Hook) -> _Hook:
             hook(self, *args, **kwargs)
         except TrainingStoppedError:
             raise  # the one error that is meant for the trainer
-        except Exception:
+        except Exception:  # noqa: BLE001  # the trainer's boundary: logged, without secrets, and counted
             self.errors += 1
             level = logging.ERROR if self.errors == 1 else logging.DEBUG
-            _logger.log(level, "RLDK failed in %s; training goes on", hook.__name__, exc_info=True)
+            trace = redact_text(traceback.format_exc())
+            _logger.log(level, "RLDK failed in %s; training goes on\n%s", hook.__name__, trace)
 
     return cast("_Hook", safe)
 
@@ -45,7 +48,8 @@ def tried(what: str, action: Callable[[], _T], counter: CountsErrors) -> _T | No
     """Do what a tracker's bridge offers; None where it fails, which is logged and counted."""
     try:
         return action()
-    except Exception:
+    except Exception:  # noqa: BLE001  # the same
         counter.errors += 1
-        _logger.exception("RLDK failed to %s; it goes on without", what)
+        trace = redact_text(traceback.format_exc())
+        _logger.error("RLDK failed to %s; it goes on without\n%s", what, trace)  # noqa: TRY400  # a trace without secrets
         return None

@@ -62,7 +62,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         log_interval: Log one readable line of the run's state every so many steps, through logging at
             level INFO; 0 for none.
         jsonl_log_interval: Record a training step only when this many steps have passed since the
-            last one recorded. Evaluations are always recorded.
+            last one recorded, or when a rule has something to say of it: they judge each log.
+            Evaluations are always recorded.
         enable_jsonl_logging: Keep the journal. Without it, it lives in a temporary folder for as
             long as the trackers need it.
         alert_thresholds: Your own limits, on top of the rules; an event beyond one gets a note, and the
@@ -70,7 +71,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
             that metric; `loss_spike`: of the loss, as a multiple of the median of the 20 points before;
             `memory_usage`: of the fraction of its memory that a device, or without one the host, uses.
         rules: Health rules of your own, or files of them (TOML), beside RLDK's; see docs/health.md.
-        on_alert: Called with each alert event, on the thread that found it; what it raises is logged.
+        on_alert: Called with each alert event, on the thread that found it, mostly the training's
+            own, so it must not take long; what it raises is logged.
         stop_on: End the training at the first alert of this severity or a worse one: a checkpoint is
             saved, the run recorded as FAILED, and a post-mortem written. PPO never looks whether it
             should stop; there `rldk.errors.TrainingStoppedError` is raised. All processes must set it alike.
@@ -163,7 +165,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         del control
         self._end("FAILED" if self._is_training else "FINISHED")  # an earlier train() raised
         self._is_training = True
-        self._stop.begin()
+        self._stop.begin(args)
         if state.is_world_process_zero or self._per_rank:
             self._begin(args, state, together=self._per_rank)
             if self._watch is not None:

@@ -43,9 +43,14 @@ class Stop:
         self._level = None if severity is None else LEVELS[severity]
         self._is_ordered = False
 
-    def begin(self) -> None:
-        """Forget what an earlier training was ended for."""
+    def begin(self, args: TrainingArguments) -> None:
+        """Forget what an earlier training was ended for; say where no good checkpoint may be left by then."""
         self.alert, self._is_ordered = None, False
+        if self._level is not None and args.save_total_limit == 1:
+            text = (
+                "with save_total_limit=1 a broken checkpoint can push out the last good one before %s; set 2"
+            )
+            _logger.warning(text, "the log that shows it")
 
     def hear(self, alert: Event) -> None:
         """Remember the first alert that is bad enough. On any thread."""
