@@ -167,7 +167,7 @@ def test_each_training_of_one_callback_says_its_lines(grpo, tmp_path, caplog):
         grpo([callback]).train()
         grpo([callback]).train()
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("step ")]
-    assert [line.split()[1] for line in lines] == ["2/3", "2/3"]
+    assert [line.split(" (")[0] for line in lines] == ["step 2 of 3", "step 2 of 3"]
 
 
 def test_training_that_raises_is_recorded_as_failed(grpo, tmp_path):
