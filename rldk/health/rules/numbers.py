@@ -55,9 +55,7 @@ class NonFinite(Rule):
         told = ", ".join(f"{name} is {as_float(window.current[name])}" for name in broken[:_NAMES_TOLD])
         more = f" and {len(broken) - _NAMES_TOLD} more" if len(broken) > _NAMES_TOLD else ""
         hides = window.current.get("loss") == 0 and not set(_HIDDEN_BY).isdisjoint(broken)
-        hidden = (
-            "; the loss of 0.0 is what transformers shows for NaN (logging_nan_inf_filter)" if hides else ""
-        )
+        hidden = f"; {_HIDDEN}" if hides else ""
         severity: Severity = "warning" if self.optimised.isdisjoint(broken) else "critical"
         return firing(severity, f"{told}{more}{hidden}", **{name: window.current[name] for name in broken})
 
