@@ -104,7 +104,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         MissingDependencyError: A named tracker's library is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # its public parameters, keyword-only
         self,
         output_dir: str | Path | None = None,
         *,
