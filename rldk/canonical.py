@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rldk import catalog
 from rldk.bridge import metric_name
-from rldk.event import Event
+from rldk.event import Event, utf8
 from rldk.normalize import derive, derived, named
 
 if TYPE_CHECKING:
@@ -185,12 +185,13 @@ def advice(unknown: Counter[str]) -> str:
     if not unknown:
         return ""
     near = {name: found for name in unknown if (found := nearest(name))}
-    names = ", ".join(f"{name} ({count})" for name, count in unknown.most_common(_NAMES_SHOWN))
+    shown = unknown.most_common(_NAMES_SHOWN)
+    names = ", ".join(f"{utf8(name)} ({count})" for name, count in shown)  # a log file is UTF-8
     more = f", and {len(unknown) - _NAMES_SHOWN} more" if len(unknown) > _NAMES_SHOWN else ""
     text = f"{len(unknown)} names are not in the catalog and are kept as they are: {names}{more}"
     if near:
         option = " ".join(
-            f"--field-map {name}={found[0]}" for name, found in islice(near.items(), _NAMES_SHOWN)
+            f"--field-map {utf8(name)}={found[0]}" for name, found in islice(near.items(), _NAMES_SHOWN)
         )
         text += f"; if they mean what their names suggest, give {option}"
     return text

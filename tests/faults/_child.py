@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import psutil
 
-from rldk.journal import SUFFIX, last_event
+from rldk.journal import SUFFIX
+from rldk.report.outputs import PAGE
 from tests.faults._life import RUN_ID
 
 if TYPE_CHECKING:
@@ -133,9 +134,9 @@ class Child:
         self._last_told = time.monotonic()
         self.process.send_signal(number)
 
-    def await_end_event(self) -> None:
-        """Wait until its journal tells of the end: then it delivers what is left."""
-        while last_event(self.path).kind != "end":
+    def await_report(self) -> None:
+        """Wait until it has written its report at the end of training: then it delivers what is left."""
+        while not self.path.with_name(RUN_ID + PAGE).exists():
             time.sleep(_GLANCE_S)
 
     def begin_to_end(self, status: str = "FINISHED") -> None:

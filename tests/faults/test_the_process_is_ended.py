@@ -15,6 +15,7 @@ pytestmark = pytest.mark.real
 TERMINATED = 128 + signal.SIGTERM
 LONG_S = 60
 EXIT_S = 3.0  # what Python takes to end with torch and mlflow, on a busy machine
+REPORT_S = 2.0  # what the run's report takes there, most of it for matplotlib to be imported
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_terminated(child, made_whole):
     assert child.gone() == TERMINATED
     child.hear_reports()
     assert (child.reports[0].waiting, child.reports[0].is_closed) == (0, True)
-    made_whole(child, deadline_s=EXIT_S)
+    made_whole(child, deadline_s=EXIT_S + REPORT_S)
     assert status(child.path) == "KILLED"
 
 
@@ -64,7 +65,7 @@ def test_terminated_while_the_tracker_hangs(child, proxy, made_whole):
     child.hear_reports()
     assert child.reports[0].waiting > 0
     proxy.heal()
-    made_whole(child, deadline_s=DEADLINE_S + EXIT_S)
+    made_whole(child, deadline_s=DEADLINE_S + EXIT_S + REPORT_S)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_terminated_while_it_waits(proxy, patient, child, made_whole, first):
         child.signal(signal.SIGTERM)
     else:
         child.say("end")
-    child.await_end_event()
+    child.await_report()
     child.signal(signal.SIGTERM)
     assert child.gone() == TERMINATED
     assert child.end_s < EXIT_S
@@ -97,7 +98,7 @@ def test_interrupted_while_it_waits(proxy, patient, child, made_whole):
     proxy.fault(_proxy.hangs)
     child.log(50)
     child.say("end")
-    child.await_end_event()
+    child.await_report()
     child.signal(signal.SIGINT)
     assert child.gone() in {1, -signal.SIGINT}  # Python knows both
     assert "KeyboardInterrupt" in child.read_errors()
@@ -112,5 +113,5 @@ def test_failed(child, made_whole):
     child.arrive()
     child.say("fail")
     assert child.gone() == 1
-    made_whole(child, "mlflow", deadline_s=EXIT_S)
+    made_whole(child, "mlflow", deadline_s=EXIT_S + REPORT_S)
     assert status(child.path) == "FAILED"
