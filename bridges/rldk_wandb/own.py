@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import os
 import re
+import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+import psutil
 
 from rldk.errors import RLDKError, SinkClosedError
 from rldk_wandb import address, fragments
@@ -23,8 +28,12 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 20.0  # the defaults are 90 s for init, and for finish no limit at all
 
 _GLANCE_S: Final = 0.01
+_EXIT_GRACE_S: Final = 0.25
 _NOT_IN_RUN_IDS: Final = re.compile(r"[:;,#?/']")
 _LONGEST_TAG: Final = 64
+
+_unfinished: WeakSet[wandb.Run] = WeakSet()
+"""Runs of our own of whose end wandb-core has not told yet."""
 
 
 def start(run: Event, target: Target) -> wandb.Run:
@@ -53,6 +62,9 @@ def start(run: Event, target: Target) -> wandb.Run:
         # create_new leaves wandb.run alone: it belongs to the training script.
         opened = wandb.init(**options, resume="allow", reinit="create_new", settings=settings)
         undo.pop_all()
+    _unfinished.add(opened)
+    atexit.unregister(_end_by_force)
+    atexit.register(_end_by_force)  # anew: what is registered last comes first, before wandb's own hook
     return opened
 
 
@@ -149,6 +161,7 @@ def forget(run: wandb.Run) -> None:
     """
     import wandb
 
+    _unfinished.discard(run)
     for end in (run.finish, wandb.teardown):
         with suppress(*deaths()):
             end()
@@ -178,9 +191,30 @@ def finish(run: wandb.Run, status: str | None) -> None:
     except TimeoutError as error:
         reason = f"W&B did not take all in {PATIENCE_S:.0f} s; it is in {folder}: run `wandb sync {folder}`"
         raise SinkClosedError(reason) from error
+    _unfinished.discard(run)
     if run.offline and not _has_ended(WandbFile(Path(run.settings.sync_file))):
         reason = f"wandb-core has not written all to {folder}: see whether the disk is full"
         raise SinkClosedError(reason)
+
+
+def _end_by_force() -> None:
+    """Have the process not wait for a wandb-core that has not ended our run within the deadline.
+
+    At the end of the process wandb waits for it without a limit. What it does not take is in the journal.
+    """
+    import wandb
+
+    latest = wandb.setup().most_recent_active_run
+    if _unfinished and wandb.run is None and (latest is None or latest in _unfinished):
+        cores = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
+        threading.Thread(target=_kill_late, args=(cores,), daemon=True).start()
+
+
+def _kill_late(cores: list[psutil.Process]) -> None:
+    time.sleep(_EXIT_GRACE_S)
+    for core in cores:
+        with suppress(psutil.NoSuchProcess):
+            core.kill()
 
 
 def _has_ended(file: WandbFile) -> bool:
