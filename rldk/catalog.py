@@ -6,9 +6,12 @@ import math
 import re
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ANY_TRAINER: Final = "*"
 
@@ -26,6 +29,8 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         until: Last TRL release of which this is true; empty for all up to the newest.
         reduction: Stands in for the metric's own, where these trainers reduce otherwise.
         note: When it is logged, or what else is peculiar to these trainers.
+        only: The part of the run that logs it, `train` or `eval`; empty for both.
+        unless: The values of the trainer's arguments with which it is not logged, by name.
     """
 
     by: tuple[str, ...]
@@ -36,11 +41,17 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     until: str = ""
     reduction: str = ""
     note: str = ""
+    only: Literal["", "train", "eval"] = ""
+    unless: dict[str, tuple[float | bool | str, ...]] = {}
 
     @property
     def reach(self) -> tuple[float, ...]:
         """How new the releases are of which this is true."""
         return _release(self.until) if self.until else (math.inf,)
+
+    def is_logged_with(self, args: Mapping[str, Any]) -> bool:
+        """Whether a trainer with these arguments logs it; of one that is not told nothing is concluded."""
+        return not any(args.get(name) in values for name, values in self.unless.items())
 
     def holds_for(self, trl: str) -> bool:
         """Whether this is true of a TRL release; of an unknown one (`""`) everything is."""

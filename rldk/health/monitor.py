@@ -173,6 +173,23 @@ class Monitor:
         """Whether the newest event holds a metric of this name."""
         return name in self._window.current
 
+    def points_of(self, rule: str) -> int:
+        """How many points the rule of this name has judged."""
+        return self._standings[rule].points
+
+    def why_it_cannot_apply(self, rule: str) -> str:
+        """Why the rule has nothing to judge in this run; empty where it has."""
+        return self._why_it_cannot_apply(self._standings[rule].rule)
+
+    def why_unavailable(self, rule: str) -> str:
+        """Why a rule that has judged nothing could not."""
+        standing = self._standings[rule]
+        return self._why_not(standing.rule) or standing.verdict.reason or _never(standing.rule)
+
+    def weakness(self, rule: str) -> str:
+        """Why the rule sees little in a run with these arguments; empty where it sees well."""
+        return self._standings[rule].rule.weakness(self._window)
+
     @property
     def verdict(self) -> str:
         """`ok`, `warning` or `critical` as of now; `unknown` as long as no rule could judge anything."""
@@ -201,7 +218,7 @@ class Monitor:
         rule = standing.rule
         state, reason = standing.state, standing.verdict.reason
         if state == "unavailable":
-            reason = self._why_not(rule) or reason or _NEVER.get(rule.part, "nothing was logged so far")
+            reason = self._why_not(rule) or reason or _never(rule)
         return {
             "rule": rule.name,
             "title": redact_text(rule.title),
@@ -218,6 +235,10 @@ class Monitor:
             "last_step": standing.last_step,
             "points": standing.points,
         }
+
+
+def _never(rule: Rule) -> str:
+    return _NEVER.get(rule.part, "nothing was logged so far")
 
 
 def facts(change: Change, monitor: Monitor) -> dict[str, Any]:

@@ -146,3 +146,8 @@ class Rule(ABC):
         """Why the rule has nothing to judge in such a run, whatever is logged; empty where it has."""
         del window
         return ""
+
+    def weakness(self, window: Window) -> str:
+        """Why the rule sees little in such a run, though it can judge; empty where it sees well."""
+        del window
+        return ""

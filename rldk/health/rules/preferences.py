@@ -93,6 +93,14 @@ class PreferenceMargin(Rule):
         is_bad = middle < -_SIGMAS * error and middle < 0
         return firing("warning", told, **evidence) if is_bad else ok(told, **evidence)
 
+    def weakness(self, window: Window) -> str:
+        """Without a reference the margin is one of plain likelihoods."""
+        if not window.argument("reference_free"):
+            return ""
+        return (
+            "without a reference (reference_free) the margin does not begin at 0, for it weighs length, too"
+        )
+
 
 class LikelihoodDisplacement(Rule):
     """The margin grows while the chosen completions themselves become less likely.

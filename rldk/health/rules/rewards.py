@@ -21,6 +21,7 @@ _HELD_OUT: Final = 6
 _CONSTANT: Final = 10
 _SAME: Final = 1e-9
 _EXCESS: Final = 0.35
+_SEEN: Final = 0.8
 
 
 class MissingReward(Rule):
@@ -226,12 +227,24 @@ class ZeroVarianceGroups(Rule):
             return "reward_mean leaves 0 to 1, so that it is no share of success"
         return ""
 
+    def weakness(self, window: Window) -> str:
+        """In small groups chance alone leaves so many without a difference that few excesses are possible."""
+        size = window.argument("num_generations") or 1
+        rates = (percent / 100 for percent in range(50, 100))
+        most = next((rate for rate in rates if 1 - _by_chance(rate, size) < _EXCESS), 1.0)
+        if most > _SEEN:
+            return ""
+        return (
+            f"in groups of {size:.0f} (num_generations) chance alone leaves {_by_chance(0.5, size):.0%} or "
+            f"more without a difference: it fires only while success is between {1 - most:.0%} and {most:.0%}"
+        )
+
     def judge(self, window: Window) -> Verdict:
         """The median excess of the last 5 points is 0.35 of all groups."""
         size = window.argument("num_generations") or 1
         shares = window.series("reward_zero_std_frac").last(_RECENT)
         rates = window.series("reward_mean").last(_RECENT)
-        expected = [rate**size + (1 - rate) ** size for rate in rates]
+        expected = [_by_chance(rate, size) for rate in rates]
         excess = median([share - chance for share, chance in zip(shares, expected, strict=False)])
         evidence: Evidence = {
             "excess": excess,
@@ -245,3 +258,8 @@ class ZeroVarianceGroups(Rule):
             f"{median(rates):.0%} of the completions makes by chance"
         )
         return firing("warning", told, **evidence) if excess >= _EXCESS else ok(told, **evidence)
+
+
+def _by_chance(rate: float, size: float) -> float:
+    """The share of groups that have one reward alone, where each completion succeeds at this rate."""
+    return float(rate**size + (1 - rate) ** size)
