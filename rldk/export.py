@@ -56,7 +56,7 @@ def write(table: pd.DataFrame, path: Path, form: Form | None = None) -> None:
     """
     form = form or form_of(path.name)
     if form is None:
-        raise SettingError("--out", str(path), "a name ending in .csv, .parquet or .jsonl, or --format")
+        raise SettingError("--output", str(path), "a name ending in .csv, .parquet or .jsonl, or --format")
     with replacing(path) as new:
         if form == "parquet":
             arrow().parquet.write_table(as_arrow(table), new)

@@ -10,10 +10,10 @@ from rldk.canonical import Renamer
 from rldk.errors import SettingError, SourceError
 from rldk.event import Event, utf8
 from rldk.reading import called_alike, free_name
-from rldk.sources import listed
+from rldk.sources import is_wanted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from rldk.sources import RunSource
@@ -93,6 +93,7 @@ def histories(
     adapter_hint: str | None = None,
     field_map: Mapping[str, str] | None = None,
     runs: Iterable[str] | None = None,
+    watch: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Iterator[History]:
     """Read runs one after the other, whole, each as its events.
 
@@ -100,7 +101,9 @@ def histories(
         source: As `rldk.ingest.ingest_runs` takes it.
         adapter_hint: Name of the adapter to use.
         field_map: Raw name to canonical name, for what the catalog does not know.
-        runs: Ids of the runs that are wanted; all by default.
+        runs: Ids of the runs that are wanted, in which `*` and `?` stand for any text; all by default.
+        watch: Called before each source of a run is read, with the source, its number from 0, and how many
+            there are.
 
     Raises:
         UnknownSourceError: No adapter recognises a source.
@@ -108,21 +111,24 @@ def histories(
         SettingError: None of the runs is one that was asked for.
     """
     found = listed(source, adapter_hint)
-    wanted = None if runs is None else set(runs)
+    wanted = None if runs is None else list(runs)
+    is_any = False
     taken: set[str] = set()
-    for each in found.runs:
+    for number, each in enumerate(found.runs):
+        watch(each.source, number, len(found.runs))
         for history in _read(each, field_map or {}):
-            if wanted is not None and history.run_id not in wanted:
+            if not is_wanted(history.run_id, wanted):
                 taken.add(history.run_id)
                 continue
+            is_any = True
             name = free_name(history.run_id, taken)
             if name != history.run_id:
                 history.problems.append(called_alike(history.run_id, name))
                 history.run_id = name
             taken.add(name)
             yield history
-    if wanted is not None and taken and not wanted & taken:
-        raise SettingError("runs", ", ".join(sorted(wanted)), f"some of {', '.join(sorted(taken)[:20])}")
+    if wanted is not None and taken and not is_any:
+        raise SettingError("runs", ", ".join(wanted), f"some of {', '.join(sorted(taken)[:20])}")
     if not taken:
         raise SourceError(
             str(source), "; ".join(found.problems) or "it holds no run", "check that it is a run"

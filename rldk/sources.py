@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 from pathlib import Path
@@ -91,6 +92,15 @@ def listed(source: str | Path | Iterable[str | Path], hint: str | None = None) -
         runs |= dict.fromkeys(RunSource(type(adapter), run) for run in adapter.runs())
         problems += adapter.problems
     return Found(list(runs), problems)
+
+
+def is_wanted(run_id: str, patterns: Iterable[str] | None) -> bool:
+    """Whether a run is one of those that were asked for: by its id, a pattern with `*` and `?`, or `all`."""
+    if patterns is None:
+        return True
+    return any(
+        each in {"all", run_id} or fnmatch.fnmatchcase(run_id, each.replace("[", "[[]")) for each in patterns
+    )
 
 
 def _exists(path: Path) -> bool:

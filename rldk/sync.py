@@ -17,11 +17,11 @@ from rldk.delivery import Delivery
 from rldk.errors import RLDKError, SettingError
 from rldk.event import Event, as_float
 from rldk.journal import SUFFIX
-from rldk.sources import find_adapter
+from rldk.sources import expanded, find_adapter, is_wanted
 from rldk.staging import Staged, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rldk.bridge import Adapter, Sink
     from rldk.delivery import DeliveryReport
@@ -114,6 +114,7 @@ def sync(
     hint: str | None = None,
     project: str | None = None,
     only: str | None = None,
+    runs: Iterable[str] | None = None,
     follow: bool = False,
     again: bool = False,
     patience_s: float = 60.0,
@@ -133,6 +134,7 @@ def sync(
         project: Where a new tracker run goes; by default where the tracker is configured to put it, or
             a project of the name that the run had where it comes from.
         only: Take no runs but those of this project of the source.
+        runs: Take no runs but those with these ids, in which `*` and `?` stand for any text.
         follow: Go on until the run has ended: it is being written.
         again: Forget what was noted of earlier calls: read the source anew, and ask the tracker what it has.
         patience_s: How long a tracker may fail before the run is left, in seconds.
@@ -145,12 +147,13 @@ def sync(
         SettingError: More than one run is to be followed.
     """
     sink_type = bridge.sink(tracker)
-    adapter = find_adapter(source, hint)
-    runs = adapter.runs()
-    if follow and len(runs) > 1:
-        raise SettingError("follow", source, f"one run, not {len(runs)}")
-    for each in runs:
-        one = _One(type(adapter), each, sink_type, settings, project, only, patience_s, watch)
+    adapter = find_adapter(expanded(source), hint)
+    wanted = _Wanted(only, None if runs is None else tuple(runs))
+    there = adapter.runs()
+    if follow and len(there) > 1:
+        raise SettingError("follow", source, f"one run, not {len(there)}")
+    for each in there:
+        one = _One(type(adapter), each, sink_type, settings, project, wanted, patience_s, watch)
         yield from one.outcomes(follow=follow, again=again)
 
 
@@ -161,6 +164,7 @@ def plan(
     hint: str | None = None,
     project: str | None = None,
     only: str | None = None,
+    runs: Iterable[str] | None = None,
 ) -> Iterator[Plan]:
     """Tell what `sync` would do with each run of a source; nothing is written, and no tracker asked.
 
@@ -170,10 +174,27 @@ def plan(
         SourceError: The source cannot be read.
     """
     sink_type = bridge.sink(tracker)
-    adapter = find_adapter(source, hint)
+    adapter = find_adapter(expanded(source), hint)
+    wanted = _Wanted(only, None if runs is None else tuple(runs))
     for each in adapter.runs():
-        if _is_wanted(type(adapter)(each), only):
+        if wanted.is_in(type(adapter)(each)):
             yield from _planned(type(adapter)(each), each, sink_type, project)
+
+
+class _Wanted(NamedTuple):
+    """Which runs of a source are meant: those of a project, those with some ids; None for all."""
+
+    project: str | None
+    runs: tuple[str, ...] | None
+
+    def is_in(self, adapter: Adapter) -> bool:
+        """Whether the run of a source is meant; its first event tells."""
+        if self.project is None and self.runs is None:
+            return True
+        first = next(iter(adapter.events()), None)
+        if first is None or not is_wanted(first.run_id, self.runs):
+            return False
+        return self.project is None or first.model_info.get("project") == self.project
 
 
 class _One:
@@ -186,7 +207,7 @@ class _One:
         sink_type: type[Sink],
         settings: Settings,
         project: str | None,
-        only: str | None,
+        wanted: _Wanted,
         patience_s: float,
         watch: Callable[[Progress], None],
     ) -> None:
@@ -195,14 +216,14 @@ class _One:
         self._sink_type = sink_type
         self._settings = settings
         self._project = project
-        self._only = only
+        self._wanted = wanted
         self._patience_s = patience_s
         self._watch = watch
 
     def outcomes(self, *, follow: bool, again: bool) -> Iterator[Outcome]:
         """Deliver each run; one that cannot be read stops no other."""
         try:
-            if not _is_wanted(self._adapter_type(self._source), self._only):
+            if not self._wanted.is_in(self._adapter_type(self._source)):
                 return
             for staged in stage(self._adapter_type(self._source), self._source, anew=again):
                 if again:
@@ -273,14 +294,6 @@ class _One:
         name = staged.path.name.removesuffix(SUFFIX)
         beside = (staged.path.with_name(name + suffix) for suffix in _SENT_ALONG)
         return [path for path in beside if path.is_file()]
-
-
-def _is_wanted(adapter: Adapter, only: str | None) -> bool:
-    """Whether the run is of the project that is asked for; its first event tells."""
-    if only is None:
-        return True
-    first = next(iter(adapter.events()), None)
-    return first is not None and first.model_info.get("project") == only
 
 
 def _target(tracker: str, staged: Staged, project: str | None) -> Target:

@@ -14,10 +14,10 @@ from rldk import bridge
 from rldk.bridge import tracker_metrics
 from rldk.errors import SourceError
 from rldk.event import as_float
-from rldk.sources import find_adapter
+from rldk.sources import expanded, find_adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -100,7 +100,13 @@ class _Held(NamedTuple):
     raw: dict[str, _Points]
 
 
-def verify(left: str, right: str, *, hints: tuple[str | None, str | None] = (None, None)) -> Verdict:
+def verify(
+    left: str,
+    right: str,
+    *,
+    hints: tuple[str | None, str | None] = (None, None),
+    watch: Callable[[str, int, int], None] = lambda *_: None,
+) -> Verdict:
     """Compare two homes of one run point for point.
 
     A point is a metric's value at one step and time. Both sides are taken as the trackers among them
@@ -111,15 +117,20 @@ def verify(left: str, right: str, *, hints: tuple[str | None, str | None] = (Non
         left: The home that is right, such as the journal.
         right: The home that is examined.
         hints: Names of their adapters.
+        watch: Called before each home is read, with the home, its number from 0, and 2.
 
     Raises:
         UnknownSourceError: No adapter recognises one of them.
         SourceError: One of them cannot be read, or holds more than one run.
     """
+    left, right = expanded(left), expanded(right)
     adapters = [find_adapter(left, hints[0]), find_adapter(right, hints[1])]
     installed = bridge.sinks()
     trackers = [installed[adapter.name] for adapter in adapters if adapter.name in installed]
-    here, there = _held(adapters[0], left, trackers), _held(adapters[1], right, trackers)
+    watch(left, 0, 2)
+    here = _held(adapters[0], left, trackers)
+    watch(right, 1, 2)
+    there = _held(adapters[1], right, trackers)
     mine, theirs = (here.own, there.own) if here.own or there.own else (here.raw, there.raw)
     counts: dict[str, Counter[Fault]] = {}
     examples: list[Difference] = []

@@ -4,32 +4,109 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.core import TyperGroup
 
 from rldk._version import __version__
-from rldk.errors import SourceError
+from rldk.cli.ending import (
+    FOUND,
+    INTERRUPTED,
+    MISUSED,
+    UNHEARD,
+    UNREADABLE,
+    code_of,
+    leave_output,
+    told,
+    traced,
+)
+from rldk.redact import redact_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from rldk.errors import RLDKError
 
-FOUND: Final = 1
-"""Exit code where a command found what it looks for: a difference, something that did not arrive."""
-MISUSED: Final = 2
-"""Exit code where the command cannot do what it was asked for."""
-UNREADABLE: Final = 3
-"""Exit code where a source cannot be read."""
+__all__ = ["FOUND", "MISUSED", "UNREADABLE", "app", "console", "errors", "fail", "notes", "progress_bar"]
+
+_LETTERS_SHOWN = 50
+
+
+class _Console(Console):
+    """A console that leaves it to the application what becomes of a closed pipe."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on raising the error."""
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False)
+errors = _Console(highlight=False, stderr=True)
+
+
+class Group(TyperGroup):
+    """All commands: each takes `--debug`, and each ends with a code and, where it fails, with one line."""
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401  # typer's own
+        super().__init__(**given)
+        self.is_debug = False
+        shared = [param for param in self.params if param.name == "debug"]
+        for command in self.commands.values():
+            command.params.extend(shared)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # typer's own
+        """Run a command; Ctrl-C and a closed pipe end it quietly."""
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            leave_output()
+            raise typer.Exit(UNHEARD) from None
+        except KeyboardInterrupt:
+            typer.echo("rldk: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        return answer
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002  # typer's own
+        windows_expand_args: bool = True,  # noqa: FBT001, FBT002  # typer's own
+        **extra: Any,  # noqa: ANN401  # typer's own
+    ) -> Any:  # noqa: ANN401  # typer's own
+        """Run what was typed, and end the process."""
+        run = super().main
+        try:
+            code = run(args, prog_name, complete_var, False, windows_expand_args, **extra)  # noqa: FBT003  # by place
+        except Exception as error:  # the one place where every error ends
+            if not standalone_mode:
+                raise
+            code = self._failed(error)
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def _failed(self, error: Exception) -> int:
+        if self.is_debug:
+            typer.echo(traced(error), err=True, nl=False)
+        typer.echo(f"rldk: {told(error)}", err=True)
+        return code_of(error)
+
 
 app = typer.Typer(
+    cls=Group,
     help="RLDK: the experiment-tracker bridge for RLHF training with TRL.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False)
-errors = Console(highlight=False, stderr=True)
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001  # typer's callback
@@ -38,15 +115,36 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001  # typer's callback
         raise typer.Exit
 
 
+def _show_tracebacks(ctx: typer.Context, asked: bool) -> bool:  # noqa: FBT001  # typer's callback
+    if asked:
+        cast("Group", ctx.find_root().command).is_debug = True
+    return asked
+
+
 @app.callback()
 def main(
+    ctx: typer.Context,
     *,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            envvar="RLDK_DEBUG",
+            callback=_show_tracebacks,
+            is_eager=True,
+            expose_value=False,
+            help="Show the traceback of an error.",
+        ),
+    ] = False,
 ) -> None:
     """RLDK: the experiment-tracker bridge for RLHF training with TRL."""
-    del version
+    del version, debug
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit(MISUSED)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # they say a lot, and we say what matters
     os.environ.setdefault("WANDB_SILENT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -55,10 +153,31 @@ def main(
 def progress_bar() -> Progress:
     """A progress bar; silent where the output is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=errors, disable=not errors.is_terminal)
+    return Progress(
+        *columns,
+        console=errors,
+        disable=not errors.is_terminal,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else what is printed meanwhile would go to stderr, too
+    )
+
+
+@contextmanager
+def reading_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far a reading is: give what is to be called with each source, its number, and how many."""
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda source, number, total: bar.update(
+            task, description=escape(redact_text(source)[-_LETTERS_SHOWN:]), completed=number, total=total
+        )
+
+
+def notes(problems: Iterable[str]) -> None:
+    """Say what could not be read."""
+    for problem in problems:
+        errors.print(f"note: {escape(problem)}", soft_wrap=True)
 
 
 def fail(error: RLDKError) -> NoReturn:
-    """Say what went wrong, in one line, and end."""
-    typer.echo(f"rldk: {error}", err=True)
-    raise typer.Exit(UNREADABLE if isinstance(error, SourceError) else MISUSED)
+    """End with what an error says, in one line, and with the code that stands for it."""
+    raise error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,13 +10,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rldk.cli import weights
-from rldk.cli.app import FOUND, app, console, errors, fail
-from rldk.errors import RLDKError, SettingError
+from rldk.cli import options, weights
+from rldk.cli.app import FOUND, app, console, notes, reading_bar
+from rldk.cli.options import Adapter, FieldMap, Json, Rules, Runs, Sources, Thresholds
+from rldk.cli.output import write_document
+from rldk.errors import SettingError
 from rldk.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rldk.check import Checked
     from rldk.cli.weights import Weighed
@@ -41,53 +42,34 @@ class FailOn(StrEnum):
     never = "never"
 
 
-class Form(StrEnum):
-    """How the findings are written."""
-
-    text = "text"
-    json = "json"
-
-
 @app.command()
 def check(
-    sources: Annotated[
-        list[str],
-        typer.Argument(help="Runs: journals, W&B folders, MLflow runs, trainer states ...; or checkpoints."),
-    ],
+    sources: Sources,
     *,
-    rules: Annotated[
-        list[Path] | None, typer.Option(help="A TOML file of rules of your own, and of changes to RLDK's.")
-    ] = None,
-    threshold: Annotated[
-        list[str] | None, typer.Option(help="A limit of alert_thresholds, as NAME=NUMBER.")
-    ] = None,
+    rules: Rules = None,
+    threshold: Thresholds = None,
     fail_on: Annotated[FailOn, typer.Option(help="End with code 1 from this severity on.")] = FailOn.critical,
-    runs: Annotated[list[str] | None, typer.Option(help="Only runs with these ids.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="Read the sources with this adapter.")] = None,
-    form: Annotated[Form, typer.Option("--format", help="How the findings are written.")] = Form.text,
+    runs: Runs = None,
+    adapter: Adapter = None,
+    field_map: FieldMap = None,
     all_rules: Annotated[bool, typer.Option("--all", help="Show the rules that are well, too.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Judge runs that are over as if the rules had run along; several at once are counted, too.
 
-    A checkpoint's folder has its weights examined as well. Exit code 1 if something is as bad as
-    `--fail-on`, 2 if the command cannot do what it was asked for, 3 if a source cannot be read.
+    A source may be a checkpoint, too: the weights in its folder are examined. Exit code 1 if something is as
+    bad as `--fail-on`.
     """
-    try:
-        asked = _rules(rules or [], threshold or [])
+    asked = _rules(rules or [], threshold or [])
+    told = {"adapter_hint": adapter, "runs": runs, "field_map": options.field_map(field_map)}
+    with reading_bar() as watch:
         weighed = {source: one for source in sources if (one := weights.weigh(source)) is not None}
         runs_of = [source for source in sources if source not in weighed or _has_logs(source)]
-        found = _judged(runs_of, asked, adapter, runs)
-    except RLDKError as error:
-        fail(error)
-    if form is Form.json:
-        _write_json(found, list(weighed.values()))
+        found = _judged(runs_of, asked, told | {"watch": watch})
+    if as_json:
+        write_document(_document(found, list(weighed.values())))
     else:
-        for checkpoint in weighed.values():
-            weights.show(checkpoint)
-        for each in found:
-            _show(each, is_all=all_rules, is_alone=len(found) == 1)
-        if len(found) > 1:
-            _show_tally(found)
+        _show_all(found, weighed.values(), is_all=all_rules)
     worst = max([each.worst for each in found] + [each.worst for each in weighed.values()], default=0)
     if _is_as_bad(worst, fail_on):
         raise typer.Exit(FOUND)
@@ -108,17 +90,11 @@ def _limit(text: str) -> tuple[str, float]:
         raise SettingError("--threshold", text, "NAME=NUMBER, such as kl_divergence=0.1") from error
 
 
-def _judged(
-    sources: Sequence[str], rules: Sequence[Rule], adapter: str | None, runs: list[str] | None
-) -> list[Checked]:
+def _judged(sources: Sequence[str], rules: Sequence[Rule], told: dict[str, Any]) -> list[Checked]:
     from rldk.check import check as judge
     from rldk.history import histories
 
-    return (
-        [judge(each, rules) for each in histories(sources, adapter_hint=adapter, runs=runs)]
-        if sources
-        else []
-    )
+    return [judge(each, rules) for each in histories(sources, **told)] if sources else []
 
 
 def _has_logs(source: str) -> bool:
@@ -128,6 +104,15 @@ def _has_logs(source: str) -> bool:
 
 def _is_as_bad(worst: int, fail_on: FailOn) -> bool:
     return fail_on is not FailOn.never and worst >= 1 + list(FailOn).index(fail_on)
+
+
+def _show_all(runs: Sequence[Checked], checkpoints: Iterable[Weighed], *, is_all: bool) -> None:
+    for checkpoint in checkpoints:
+        weights.show(checkpoint)
+    for each in runs:
+        _show(each, is_all=is_all, is_alone=len(runs) == 1)
+    if len(runs) > 1:
+        _show_tally(runs)
 
 
 def _show(run: Checked, *, is_all: bool, is_alone: bool) -> None:
@@ -144,8 +129,7 @@ def _show(run: Checked, *, is_all: bool, is_alone: bool) -> None:
         _show_rules(health["rules"])
     elif is_alone:
         _show_unavailable(health["rules"])
-    for problem in run.problems:
-        errors.print(f"note: {escape(problem)}", soft_wrap=True)
+    notes(run.problems)
 
 
 def _show_rules(lines: Sequence[dict[str, Any]]) -> None:
@@ -184,14 +168,10 @@ def _show_tally(runs: Sequence[Checked]) -> None:
     console.print(shown)
 
 
-def _write_json(runs: Sequence[Checked], checkpoints: Sequence[Weighed]) -> None:
-    import msgspec
-
+def _document(runs: Sequence[Checked], checkpoints: Sequence[Weighed]) -> dict[str, Any]:
     from rldk.check import tally
-    from rldk.event import as_utf8, spell_non_finite
 
-    told = {
-        "schema": 1,
+    return {
         "runs": [
             {
                 "run_id": run.run_id,
@@ -212,7 +192,6 @@ def _write_json(runs: Sequence[Checked], checkpoints: Sequence[Weighed]) -> None
         ],
         "tally": [line._asdict() for line in tally(runs)],
     }
-    sys.stdout.write(msgspec.json.encode(as_utf8(spell_non_finite(told))).decode() + "\n")
 
 
 def _alert(change: Change) -> dict[str, Any]:

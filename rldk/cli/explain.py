@@ -7,22 +7,27 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rldk.cli.app import app, console, fail
-from rldk.errors import RLDKError, SettingError, SourceError
+from rldk.cli import completing, options
+from rldk.cli.app import app, console, notes, reading_bar
+from rldk.cli.options import Adapter, FieldMap, Json, Rules, Runs
+from rldk.cli.output import write_document
+from rldk.errors import SettingError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rldk.health.rule import Rule
-    from rldk.report.story import Episode, Story
+    from rldk.report.story import Episode, Series, Story
 
 _ID = re.compile(r"(.*)#([\w./-]+@-?[0-9]{1,19})", re.DOTALL)
 _AROUND = 10
 _MOST_METRICS = 6
+_NAMES_SHOWN = 20
 
 
 @app.command()
@@ -33,31 +38,33 @@ def explain(
             metavar="ALERT",
             help="SOURCE#RULE@STEP, such as rldk/abc_events.jsonl#kl_drift@120, where SOURCE is a run as "
             "`rldk check` takes it, or its _alerts.json; SOURCE alone for all its alerts; or a rule's name.",
+            autocompletion=completing.rules,
         ),
     ],
     *,
-    rules: Annotated[
-        list[Path] | None, typer.Option(help="A TOML file of rules, for a run that is judged only now.")
-    ] = None,
+    rules: Rules = None,
+    runs: Runs = None,
+    adapter: Adapter = None,
+    field_map: FieldMap = None,
+    as_json: Json = False,
 ) -> None:
-    """Show what a rule saw when it fired: its numbers, the steps around, what to do, and where that is from.
-
-    Exit code 2 if there is no such alert, 3 if the source cannot be read.
-    """
-    try:
-        known = _known(rules or [])
-        if alert in known:
-            _show_rule(known[alert])
-            return
-        found = _ID.fullmatch(alert)
-        source, wanted = (found[1], found[2]) if found else (alert, None)
-        story = _story(source, list(known.values()))
-        episodes = [each for each in story.episodes if wanted is None or _is(each, wanted)]
-        if wanted is not None and not episodes:
-            there = ", ".join(each.id for each in story.episodes) or "none"
-            raise SettingError("ALERT", wanted, f"an alert of run {story.run_id}: {there}")
-    except RLDKError as error:
-        fail(error)
+    """Show what a rule saw when it fired: its numbers, the steps around, what to do, and its source."""
+    known = _known(rules or [])
+    if alert in known:
+        rule = known[alert]
+        write_document({"rule": {"name": rule.name, **_facts(rule)}}) if as_json else _show_rule(rule)
+        return
+    found = _ID.fullmatch(alert)
+    source, wanted = (found[1], found[2]) if found else (alert, None)
+    asked = {"runs": runs, "adapter_hint": adapter, "field_map": options.field_map(field_map)}
+    story = _story(source, list(known.values()), asked)
+    episodes = [each for each in story.episodes if wanted is None or _is(each, wanted)]
+    if wanted is not None and not episodes:
+        there = ", ".join(each.id for each in story.episodes) or "none"
+        raise SettingError("ALERT", wanted, f"an alert of run {story.run_id}: {there}")
+    if as_json:
+        write_document({"run_id": story.run_id, "alerts": [_document(each, story) for each in episodes]})
+        return
     if not episodes:
         console.print(f"run {story.run_id} has no alert", markup=False)
     for episode in episodes:
@@ -70,16 +77,18 @@ def _known(files: Sequence[Path]) -> Mapping[str, Rule]:
     return {rule.name: rule for rule in rules_with(files)}
 
 
-def _story(source: str, rules: Sequence[Rule]) -> Story:
+def _story(source: str, rules: Sequence[Rule], asked: Mapping[str, Any]) -> Story:
     from rldk.history import histories
     from rldk.report.judging import is_judged, judged
     from rldk.report.story import Story
 
-    found = list(histories(_run_of(source)))
+    with reading_bar() as watch:
+        found = list(histories(_run_of(source), watch=watch, **asked))
     if len(found) != 1:
-        names = ", ".join(each.run_id for each in found)
-        raise SourceError(source, f"it holds {len(found)} runs ({names})", "name the source of one of them")
+        names = ", ".join(each.run_id for each in found[:_NAMES_SHOWN])
+        raise SourceError(source, f"it holds {len(found)} runs ({names})", "choose one of them with --runs")
     (history,) = found
+    notes(history.problems)
     if is_judged(history.events()):
         return Story.of(history.events(), history.run_id)
     return judged(history.events(), rules, history.run_id).story
@@ -124,8 +133,38 @@ def _show(episode: Episode, story: Story, rule: Rule | None) -> None:
             console.print(f"  {what}: {escape(str(told[what]))}", soft_wrap=True)
 
 
+def _document(episode: Episode, story: Story) -> dict[str, Any]:
+    from rldk.report.documents import alerts_file
+
+    (told,) = [alert for alert in alerts_file(story).alerts if alert.id == episode.id][:1]
+    series = _read_by(episode, story)
+    values = [dict(zip(each.steps.tolist(), each.values.tolist(), strict=True)) for each in series]
+    around = [
+        {
+            "step": step,
+            **{
+                each.name: column[step] for each, column in zip(series, values, strict=True) if step in column
+            },
+        }
+        for step in _around(episode, values)
+    ]
+    return {**msgspec.to_builtins(told), "since_step": episode.since_step, "points": around}
+
+
+def _read_by(episode: Episode, story: Story) -> list[Series]:
+    """What the rule reads, as far as it was measured."""
+    return [each for name in episode.metrics if len((each := story.series(name)).steps)][:_MOST_METRICS]
+
+
+def _around(episode: Episode, values: Iterable[Mapping[int, float]]) -> list[int]:
+    """The steps before and behind the one at which the rule began to fire."""
+    steps = sorted({step for column in values for step in column})
+    before = [step for step in steps if step < episode.since_step][-_AROUND:]
+    return before + [step for step in steps if step >= episode.since_step][:_AROUND]
+
+
 def _show_steps(episode: Episode, story: Story) -> None:
-    series = [each for name in episode.metrics if len((each := story.series(name)).steps)][:_MOST_METRICS]
+    series = _read_by(episode, story)
     if not series:
         return
     console.print(f"  The points around step {episode.since_step}:")
@@ -134,10 +173,7 @@ def _show_steps(episode: Episode, story: Story) -> None:
     for each in series:
         shown.add_column(escape(f"{each.name} {each.unit}".removesuffix(" 1").strip()), justify="right")
     values = [dict(zip(each.steps.tolist(), each.values.tolist(), strict=True)) for each in series]
-    steps = sorted({step for column in values for step in column})
-    before = [step for step in steps if step < episode.since_step][-_AROUND:]
-    after = [step for step in steps if step >= episode.since_step][:_AROUND]
-    for step in before + after:
+    for step in _around(episode, values):
         mark = "bold" if step == episode.first.step else None
         shown.add_row(str(step), *(_number(column.get(step, "")) for column in values), style=mark)
     console.print(shown)
@@ -145,7 +181,13 @@ def _show_steps(episode: Episode, story: Story) -> None:
 
 def _show_rule(rule: Rule) -> None:
     console.print(f"[bold]{escape(rule.name)}[/bold]  {escape(rule.title)}")
-    facts: dict[str, Any] = {
+    for what, told in _facts(rule).items():
+        if told:
+            console.print(f"  {what}: {escape(told)}", soft_wrap=True)
+
+
+def _facts(rule: Rule) -> dict[str, str]:
+    return {
         "what": rule.meaning,
         "rule": _how(rule),
         "reads": ", ".join(f"{name} ({unit})" if unit else name for name, unit in rule.reads.items()),
@@ -154,9 +196,6 @@ def _show_rule(rule: Rule) -> None:
         "advice": rule.advice,
         "source": rule.source,
     }
-    for what, told in facts.items():
-        if told:
-            console.print(f"  {what}: {escape(str(told))}", soft_wrap=True)
 
 
 def _how(rule: Rule) -> str:

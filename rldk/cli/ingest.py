@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import socket
 import sys
@@ -17,11 +16,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rldk.cli.app import app, console, errors, fail, progress_bar
-from rldk.errors import RLDKError, SettingError
+from rldk.cli import options
+from rldk.cli.app import app, console, notes, reading_bar
+from rldk.cli.options import Adapter, FieldMap, Json, Runs, Sources
+from rldk.cli.output import write_document
+from rldk.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import pandas as pd
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 _LAST_ROWS = 10
 _NAMES_SHOWN = 20
-_LETTERS_SHOWN = 50
 _SHOWN = ("run_id", "step", "phase", "reward_mean", "kl_mean", "entropy_mean", "grad_norm", "loss")
 _TALKERS = ("rldk.reading", "rldk.distributed")
 
@@ -46,14 +47,12 @@ class Format(StrEnum):
 
 @app.command()
 def ingest(
-    sources: Annotated[
-        list[str], typer.Argument(help="Journals, W&B folders, MLflow runs, trainer states, CSVs, ...")
-    ],
+    sources: Sources,
     *,
-    out: Annotated[
+    output: Annotated[
         str | None,
         typer.Option(
-            "--out",
+            "--output",
             "-o",
             help="Write the whole table: a file .csv, .parquet or .jsonl; or a folder, or a URL such as "
             "s3://bucket/runs, for a Parquet data set of a file for each run; the same call goes on with it.",
@@ -62,42 +61,38 @@ def ingest(
     output_format: Annotated[
         Format | None, typer.Option("--format", help="By default what the output's name says.")
     ] = None,
-    field_map: Annotated[
-        list[str] | None,
-        typer.Option(help="RAW=CANONICAL for a name that the catalog does not know, or a TOML or JSON file."),
-    ] = None,
-    runs: Annotated[
-        list[str] | None, typer.Option(help="Only runs with these ids; * and ? stand for any text. Or: all.")
-    ] = None,
+    runs: Runs = None,
+    adapter: Adapter = None,
+    field_map: FieldMap = None,
     attempts: Annotated[str, typer.Option(help="latest, or all: superseded steps too.")] = "latest",
     join: Annotated[bool, typer.Option(help="Count a run that resumed another one as that one.")] = False,
-    adapter: Annotated[str | None, typer.Option(help="Read the sources with this adapter.")] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(help="A Dask scheduler, such as tcp://host:8786, whose workers write the data set."),
     ] = None,
     again: Annotated[bool, typer.Option(help="Write what is up to date in a data set, too.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Read runs into the TrainingMetrics table.
 
-    Without an output: a first look at each run, and the last rows. Exit code 3 if nothing can be read.
+    Without an output: a first look at each run, and the last rows.
     """
-    try:
-        form = _form(output_format, out)
-        reading = {"adapter_hint": adapter, "attempts": attempts, "field_map": _field_map(field_map or [])}
-        if out is not None and _is_data_set(out, form):
-            _only_for_files({"--runs": runs, "--join": join})
-            _write_dataset(sources, out, reading | {"again": again}, scheduler)
-            return
-        _only_for_data_sets({"--scheduler": scheduler, "--again": again})
-        _must_not_replace(sources, out)
-        table = _picked(_read(sources, reading | {"join": join}), runs or ["all"])
-        if out is None and form is None:
-            _show(table)
-        else:
-            _write(table, out, form)
-    except RLDKError as error:
-        fail(error)
+    form = _form(output_format, output, as_json=as_json)
+    reading = {"adapter_hint": adapter, "attempts": attempts, "field_map": options.field_map(field_map)}
+    if output is not None and _is_data_set(output, form):
+        _only_for_files({"--runs": runs, "--join": join})
+        _write_dataset(sources, output, reading | {"again": again}, scheduler, as_json=as_json)
+        return
+    _only_for_data_sets({"--scheduler": scheduler, "--again": again})
+    _must_not_replace(sources, output)
+    table = _picked(_read(sources, reading | {"join": join}), runs)
+    if output is not None or form is not None:
+        _write(table, output, form)
+    if as_json:
+        write_document(_document(table, output))
+    elif output is None and form is None:
+        _show(table)
+    notes(table.attrs["problems"])
 
 
 def _must_not_replace(sources: list[str], out: str | None) -> None:
@@ -108,26 +103,15 @@ def _must_not_replace(sources: list[str], out: str | None) -> None:
     """
     for source in sources if out is not None and Path(out).exists() else []:
         if Path(source).exists() and Path(source).samefile(str(out)):
-            raise SettingError("--out", out, "another file: this one is a source, which would be lost")
+            raise SettingError("--output", out, "another file: this one is a source, which would be lost")
 
 
 def _read(sources: list[str], asked: dict[str, Any]) -> pd.DataFrame:
     from rldk.ingest import ingest_runs
 
-    with _unsaid(), _watched() as watch:
+    with _unsaid(), reading_bar() as watch:
         table: pd.DataFrame = ingest_runs(sources, watch=watch, **asked)
     return table
-
-
-@contextmanager
-def _watched() -> Iterator[Callable[[str, int, int], None]]:
-    from rldk.redact import redact_text
-
-    with progress_bar() as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda run, number, total: bar.update(
-            task, description=escape(redact_text(run)[-_LETTERS_SHOWN:]), completed=number, total=total
-        )
 
 
 @contextmanager
@@ -143,11 +127,15 @@ def _unsaid() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _form(given: Format | None, out: str | None) -> Form | None:
+def _form(given: Format | None, out: str | None, *, as_json: bool) -> Form | None:
     if given is Format.parquet and out is None:
-        raise SettingError("--format", "parquet", "an --out file with it")
+        raise SettingError("--format", "parquet", "an --output file with it")
     if given is Format.table and out is not None:
-        raise SettingError("--format", "table", "csv, parquet or jsonl: a table is only shown, without --out")
+        raise SettingError(
+            "--format", "table", "csv, parquet or jsonl: a table is only shown, without --output"
+        )
+    if as_json and given is not None and out is None:
+        raise SettingError("--format", str(given), "an --output file with it: --json has stdout for itself")
     return None if given in {None, Format.table} else cast("Form", str(given))
 
 
@@ -162,12 +150,12 @@ def _is_data_set(out: str, form: Form | None) -> bool:
     if form is not None or form_of(out) is not None:
         if "://" in out or Path(out).is_dir():
             raise SettingError(
-                "--out", out, "a file on this machine, or a folder or URL without a file's ending"
+                "--output", out, "a file on this machine, or a folder or URL without a file's ending"
             )
         return False
     if Path(out).suffix and "://" not in out and not out.endswith("/") and not Path(out).is_dir():
         allowed = "a name ending in .csv, .parquet or .jsonl, or --format, or a folder with / behind it"
-        raise SettingError("--out", out, allowed)
+        raise SettingError("--output", out, allowed)
     return True
 
 
@@ -180,39 +168,24 @@ def _only_for_files(given: dict[str, Any]) -> None:
 def _only_for_data_sets(given: dict[str, Any]) -> None:
     for option, value in given.items():
         if value:
-            raise SettingError(option, value, "a folder or URL for a data set as --out with it")
+            raise SettingError(option, value, "a folder or URL for a data set as --output with it")
 
 
-def _field_map(given: list[str]) -> dict[str, str]:
-    told: dict[str, str] = {}
-    for each in given:
-        raw, equals, canonical = each.partition("=")
-        told |= {raw: canonical} if equals and raw and canonical else _read_map(Path(each))
-    return told
-
-
-def _read_map(path: Path) -> dict[str, str]:
-    decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.json.decode
-    try:
-        return decode(path.read_bytes(), type=dict[str, str])
-    except (OSError, ValueError) as error:
-        allowed = f"RAW=CANONICAL, or a TOML or JSON file of such pairs ({error})"
-        raise SettingError("--field-map", str(path), allowed) from error
-
-
-def _picked(table: pd.DataFrame, patterns: list[str]) -> pd.DataFrame:
+def _picked(table: pd.DataFrame, patterns: list[str] | None) -> pd.DataFrame:
     """Leave out the runs that were not asked for.
 
     Raises:
         SettingError: None was, of those that are there.
     """
-    if "all" in patterns:
-        return table
+    from rldk.sources import is_wanted
+
     there = [str(run_id) for run_id in table["run_id"].unique()]
-    wanted = [run for run in there if any(fnmatch.fnmatchcase(run, pattern) for pattern in patterns)]
+    wanted = [run for run in there if is_wanted(run, patterns)]
+    if len(wanted) == len(there):
+        return table
     if not wanted:
         shown = ", ".join(there[:_NAMES_SHOWN]) + (", ..." if len(there) > _NAMES_SHOWN else "")
-        raise SettingError("--runs", ",".join(patterns), f"all, or ids of these runs: {shown}")
+        raise SettingError("--runs", ",".join(patterns or []), f"all, or ids of these runs: {shown}")
     picked = table[table["run_id"].isin(wanted)].reset_index(drop=True)
     picked.attrs |= table.attrs
     return picked
@@ -226,15 +199,20 @@ def _write(table: pd.DataFrame, out: str | None, form: Form | None) -> None:
         export.write(table, Path(out), form)
     elif form in {"csv", "jsonl"}:
         export.write_text(table, sys.stdout, form)
-    _notes(table.attrs["problems"])
 
 
-def _write_dataset(sources: list[str], out: str, asked: dict[str, Any], scheduler: str | None) -> None:
+def _write_dataset(
+    sources: list[str], out: str, asked: dict[str, Any], scheduler: str | None, *, as_json: bool
+) -> None:
     from rldk.dataset import write_dataset
 
-    with _client(scheduler) as client, _unsaid(), _watched() as watch:
+    with _client(scheduler) as client, _unsaid(), reading_bar() as watch:
         done = write_dataset(sources, out, client=client, watch=watch, **asked)
-    _tell(done, out)
+    if as_json:
+        write_document({"output": out, **msgspec.structs.asdict(done)})
+    else:
+        _tell(done, out)
+    notes([*done.failed.values(), *done.problems])
 
 
 @contextmanager
@@ -278,7 +256,29 @@ def _tell(done: Done, out: str) -> None:
 
     told = f"{len(done.written)} files with {done.rows} rows written, {len(done.kept)} were up to date"
     console.print(f"{redact_text(out)}: {told}", markup=False, soft_wrap=True)
-    _notes([*done.failed.values(), *done.problems])
+
+
+def _document(table: pd.DataFrame, out: str | None) -> dict[str, Any]:
+    known, unknown = _metrics(table)
+    return {
+        "adapter": table.attrs["adapter"],
+        "output": out,
+        "rows": len(table),
+        "runs": [
+            {
+                "run_id": str(run_id),
+                "trainer": table.attrs["trainers"].get(run_id),
+                "rows": len(rows),
+                "first_step": int(rows["step"].min()),
+                "last_step": int(rows["step"].max()),
+                "first_bad_step": _first_bad(rows),
+            }
+            for run_id, rows in table.groupby("run_id", sort=False)
+        ],
+        "metrics": {"known": known, "unknown": unknown},
+        "units": table.attrs["units"],
+        "problems": table.attrs["problems"],
+    }
 
 
 def _show(table: pd.DataFrame) -> None:
@@ -294,7 +294,8 @@ def _show(table: pd.DataFrame) -> None:
     for run_id, rows in shown_runs.groupby("run_id", sort=False):
         steps = f"{rows['step'].min()} to {rows['step'].max()}"
         trainer = attrs["trainers"].get(run_id, "unknown")
-        look.add_row(escape(str(run_id)), trainer, str(len(rows)), steps, _first_bad(rows))
+        bad = _first_bad(rows)
+        look.add_row(escape(str(run_id)), trainer, str(len(rows)), steps, "none" if bad is None else str(bad))
     console.print(look)
     if len(runs) > _NAMES_SHOWN:
         console.print(f"and {len(runs) - _NAMES_SHOWN:,} more", markup=False)
@@ -306,23 +307,26 @@ def _show(table: pd.DataFrame) -> None:
     for row in table.tail(_LAST_ROWS)[shown].itertuples(index=False):
         last.add_row(*(_cell(value) for value in row))
     console.print(last)
-    _notes(attrs["problems"])
 
 
 def _show_columns(table: pd.DataFrame) -> None:
     """Say which metrics were measured, and whether the catalog knows them."""
-    from rldk.schema import DTYPES, METRIC_DTYPE
-
-    measured = [str(name) for name in table if DTYPES.get(str(name), METRIC_DTYPE) == METRIC_DTYPE]
-    measured = [name for name in measured if table[name].notna().any()]
-    unknown = [name for name in measured if not _is_known(name)]
-    known = [name for name in measured if name not in unknown]
-    for what, names in (("known", known), ("not known", unknown)):
+    for what, names in zip(("known", "not known"), _metrics(table), strict=True):
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         listed = ", ".join(names[:_NAMES_SHOWN]) + more
         console.print(
             f"{len(names)} metrics are {what} to the catalog{': ' * bool(names)}{listed}", markup=False
         )
+
+
+def _metrics(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The metrics that were measured: those that the catalog knows, and those that it does not."""
+    from rldk.schema import DTYPES, METRIC_DTYPE
+
+    measured = [str(name) for name in table if DTYPES.get(str(name), METRIC_DTYPE) == METRIC_DTYPE]
+    measured = [name for name in measured if table[name].notna().any()]
+    known = [name for name in measured if _is_known(name)]
+    return known, [name for name in measured if name not in known]
 
 
 def _is_known(name: str) -> bool:
@@ -331,18 +335,14 @@ def _is_known(name: str) -> bool:
     return catalog.named(name) is not None
 
 
-def _notes(problems: list[str]) -> None:
-    for problem in problems:
-        errors.print(f"note: {escape(problem)}", soft_wrap=True)
-
-
-def _first_bad(rows: pd.DataFrame) -> str:
+def _first_bad(rows: pd.DataFrame) -> int | None:
+    """The first step with a value that is not finite."""
     import numpy as np
 
     floats = rows.select_dtypes("Float64")
     bad = [~np.isfinite(floats[name].to_numpy("float64", na_value=0.0)) for name in floats]
     found = np.logical_or.reduce(bad) if bad else np.zeros(len(rows), dtype=bool)
-    return str(rows["step"].to_numpy()[found][0]) if found.any() else "none"
+    return int(rows["step"].to_numpy()[found][0]) if found.any() else None
 
 
 def _cell(value: object) -> str:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rldk.cli.app import FOUND, UNREADABLE, app, console, errors, fail, progress_bar
-from rldk.errors import RLDKError
+from rldk.cli import completing
+from rldk.cli.app import FOUND, UNREADABLE, app, console, errors, notes, progress_bar
+from rldk.cli.options import Adapter, Json, Runs, Sources
+from rldk.cli.output import write_document
+from rldk.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rldk.sync import Outcome, Plan, Progress
 
-_INTERRUPTED = 130
 _NAMES_SHOWN = 5
 
 
 @app.command()
 def sync(
-    source: Annotated[
-        str, typer.Argument(help="A journal, a W&B run folder, an MLflow run, or what holds many of them.")
-    ],
-    to: Annotated[str, typer.Option(help="The tracker: mlflow or wandb.")],
+    sources: Sources,
     *,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="TRACKER", help="The tracker: mlflow or wandb.", autocompletion=completing.trackers
+        ),
+    ],
     into: Annotated[
         str | None,
         typer.Option(help="Experiment (MLflow) or project (W&B) for runs that are new to the tracker."),
@@ -35,15 +43,17 @@ def sync(
     experiment: Annotated[
         str | None, typer.Option(help="SOURCE is an MLflow tracking URI: all runs of this experiment.")
     ] = None,
+    runs: Runs = None,
+    adapter: Adapter = None,
     follow: Annotated[bool, typer.Option(help="Go on until the run has ended.")] = False,
     again: Annotated[
         bool, typer.Option(help="Forget what was noted of earlier calls, and ask the tracker what it has.")
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Write nothing; say what would be sent.")] = False,
-    adapter: Annotated[str | None, typer.Option(help="Read the source with this adapter.")] = None,
     patience: Annotated[
         float, typer.Option(min=0, help="Leave a tracker that has failed for so many seconds.")
     ] = 60.0,
+    as_json: Json = False,
 ) -> None:
     """Send a run, or many, to a tracker: what it lacks, and nothing twice.
 
@@ -53,45 +63,48 @@ def sync(
     from rldk import settings
     from rldk import sync as the_sync
 
-    named = f"{source}#experiments/{experiment}" if experiment else source
-    try:
-        if dry_run:
-            for plan in the_sync.plan(named, to, hint=adapter, project=into, only=project):
-                _show_plan(plan, to)
-            return
-        with progress_bar() as bar:
-            task = bar.add_task("reading", total=None)
-
-            def watch(now: Progress) -> None:
-                state = f"{now.run_id} (no answer, trying again)" if now.is_failing else now.run_id
-                bar.update(task, description=escape(state), completed=now.done, total=now.total)
-
-            outcomes = [
-                _shown(outcome, to)
-                for outcome in the_sync.sync(
-                    named,
-                    to,
-                    settings=settings.from_environment(),
-                    hint=adapter,
-                    project=into,
-                    only=project,
-                    follow=follow,
-                    again=again,
-                    patience_s=patience,
-                    watch=watch,
-                )
-            ]
-    except RLDKError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        errors.print("interrupted; call it again to go on")
-        raise typer.Exit(_INTERRUPTED) from None
-    if not outcomes:
-        errors.print(
-            f"rldk: {escape(source)} holds no run" + (f" of project {escape(project)}" if project else "")
+    if follow and len(sources) > 1:
+        raise SettingError("--follow", len(sources), "one source")
+    named = [f"{source}#experiments/{experiment}" if experiment else source for source in sources]
+    which: dict[str, Any] = {"hint": adapter, "project": into, "only": project, "runs": runs}
+    if dry_run:
+        _tell_plans(
+            [plan for each in named for plan in the_sync.plan(each, to, **which)], to, as_json=as_json
         )
+        return
+    how: dict[str, Any] = {
+        "settings": settings.from_environment(),
+        "follow": follow,
+        "again": again,
+        "patience_s": patience,
+    }
+    with _watched() as watch:
+        outcomes = []
+        for outcome in (
+            one for each in named for one in the_sync.sync(each, to, watch=watch, **which, **how)
+        ):
+            outcomes.append(outcome)
+            _show(outcome, to, as_json=as_json)
+    if as_json:
+        write_document({"tracker": to, "runs": [_document(outcome) for outcome in outcomes]})
+    if not outcomes:
+        project_of = f" of project {escape(project)}" if project else ""
+        asked = f" with id {escape(', '.join(runs))}" if runs else ""
+        errors.print(f"rldk: {escape(', '.join(sources))} holds no run{project_of}{asked}", soft_wrap=True)
         raise typer.Exit(FOUND)
     raise typer.Exit(_code(outcomes))
+
+
+@contextmanager
+def _watched() -> Iterator[Callable[[Progress], None]]:
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+
+        def watch(now: Progress) -> None:
+            state = f"{now.run_id} (no answer, trying again)" if now.is_failing else now.run_id
+            bar.update(task, description=escape(state), completed=now.done, total=now.total)
+
+        yield watch
 
 
 def _code(outcomes: list[Outcome]) -> int:
@@ -100,24 +113,58 @@ def _code(outcomes: list[Outcome]) -> int:
     return UNREADABLE if any(outcome.error for outcome in outcomes) else 0
 
 
-def _shown(outcome: Outcome, tracker: str) -> Outcome:
+def _show(outcome: Outcome, tracker: str, *, as_json: bool) -> None:
     report = outcome.report
-    if outcome.error:
-        errors.print(f"[red]rldk:[/red] {escape(outcome.error)}", soft_wrap=True)
-    elif report is None:
-        console.print(
-            f"{outcome.run_id}: {tracker} has it already; {outcome.home}", soft_wrap=True, markup=False
-        )
-    else:
+    told = ""
+    if report is not None:
         where = "nowhere" if report.home is None else report.home.url or report.home.source
         again = f", {report.replayed} sent again" if report.replayed else ""
         counts = f"{report.delivered} events sent{again}, {report.rejected} refused, {report.waiting} waiting"
-        console.print(f"{outcome.run_id}: {counts}; {where}", soft_wrap=True, markup=False)
-        for reason in report.reasons if not outcome.is_whole else ():
-            errors.print(f"[red]incomplete:[/red] {escape(reason)}", soft_wrap=True)
-    for problem in outcome.problems:
-        errors.print(f"note: {escape(problem)}", soft_wrap=True)
-    return outcome
+        told = f"{outcome.run_id}: {counts}; {where}"
+    elif not outcome.error:
+        told = f"{outcome.run_id}: {tracker} has it already; {outcome.home}"
+    if told and not as_json:
+        console.print(told, soft_wrap=True, markup=False)
+    if outcome.error:
+        errors.print(f"[red]rldk:[/red] {escape(outcome.error)}", soft_wrap=True)
+    for reason in report.reasons if report is not None and not outcome.is_whole else ():
+        errors.print(f"[red]incomplete:[/red] {escape(reason)}", soft_wrap=True)
+    notes(outcome.problems)
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    report = outcome.report
+    told: dict[str, Any] = {
+        "run_id": outcome.run_id or None,
+        "source": outcome.source,
+        "is_whole": outcome.is_whole,
+        "error": outcome.error or None,
+        "home": outcome.home or None,
+        "url": None,
+        "delivered": 0,
+        "replayed": 0,
+        "rejected": 0,
+        "waiting": 0,
+        "reasons": [],
+        "problems": list(outcome.problems),
+    }
+    if report is not None:
+        home = report.home
+        told |= {name: getattr(report, name) for name in ("delivered", "replayed", "rejected", "waiting")}
+        told |= {"reasons": list(report.reasons)}
+        told |= {} if home is None else {"home": home.source, "url": home.url}
+    return told
+
+
+def _tell_plans(plans: list[Plan], tracker: str, *, as_json: bool) -> None:
+    if as_json:
+        from rldk import bridge
+
+        losses = list(bridge.sink(tracker).losses)
+        write_document({"tracker": tracker, "plans": plans, "losses": losses})
+        return
+    for plan in plans:
+        _show_plan(plan, tracker)
 
 
 def _show_plan(plan: Plan, tracker: str) -> None:

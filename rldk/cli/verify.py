@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rldk.cli.app import FOUND, app, console, errors, fail
-from rldk.errors import RLDKError
+from rldk.cli.app import FOUND, app, console, notes, reading_bar
+from rldk.cli.options import Adapters, Json, of_each
+from rldk.cli.output import write_document
 
 if TYPE_CHECKING:
     from rldk.verify import Difference, Verdict
@@ -19,12 +20,13 @@ _FAULTS = ("missing", "altered", "repeated", "extra")
 
 @app.command()
 def verify(
-    left: Annotated[str, typer.Argument(help="The home that is right, such as the journal.")],
-    right: Annotated[str, typer.Argument(help="The home to examine.")],
+    left: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The home that is right, such as the journal.")
+    ],
+    right: Annotated[str, typer.Argument(metavar="SOURCE", help="The home to examine.")],
     *,
-    adapters: Annotated[
-        tuple[str, str], typer.Option(help="Read the two with these adapters.", show_default=False)
-    ] = ("", ""),
+    adapter: Adapters = None,
+    as_json: Json = False,
 ) -> None:
     """Compare two homes of one run point for point: a metric's value at a step and time.
 
@@ -32,17 +34,29 @@ def verify(
     """
     from rldk import verify as the_verify
 
-    try:
-        verdict = the_verify.verify(left, right, hints=(adapters[0] or None, adapters[1] or None))
-    except RLDKError as error:
-        fail(error)
-    for problem in verdict.problems:
-        errors.print(f"note: {escape(problem)}", soft_wrap=True)
-    if verdict.agrees:
+    with reading_bar() as watch:
+        verdict = the_verify.verify(left, right, hints=of_each("--adapter", adapter), watch=watch)
+    if as_json:
+        write_document(_document(left, right, verdict))
+    elif verdict.agrees:
         console.print(f"The same {verdict.points} points are in both.")
-        return
-    _show(verdict)
-    raise typer.Exit(FOUND)
+    else:
+        _show(verdict)
+    notes(verdict.problems)
+    if not verdict.agrees:
+        raise typer.Exit(FOUND)
+
+
+def _document(left: str, right: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "left": left,
+        "right": right,
+        "agrees": verdict.agrees,
+        "points": verdict.points,
+        "differences": {metric: dict(counts) for metric, counts in verdict.counts.items()},
+        "examples": [example._asdict() for example in verdict.examples],
+        "problems": verdict.problems,
+    }
 
 
 def _show(verdict: Verdict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -11,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from rldk.cli import app
-from rldk.cli import ingest as command
 from rldk.journal import Journal
 
 
@@ -82,7 +82,7 @@ def test_a_field_map_is_given_outright_or_in_a_file(tmp_path, given):
     [
         (("nowhere",), 3, "no adapter recognises it"),
         (("{path}", "-o", "t.xyz"), 2, "a name ending in"),
-        (("{path}", "--format", "parquet"), 2, "an --out file"),
+        (("{path}", "--format", "parquet"), 2, "an --output file"),
         (
             ("{path}", "--format", "table", "-o", "t.csv"),
             2,
@@ -111,8 +111,8 @@ def test_the_progress_bar_shows_no_secret(monkeypatch):
             add_task=lambda *_, **__: 0, update=lambda _, description, **__: shown.append(description)
         )
 
-    monkeypatch.setattr(command, "progress_bar", bar)
-    with command._watched() as watch:
+    monkeypatch.setattr(sys.modules["rldk.cli.app"], "progress_bar", bar)
+    with sys.modules["rldk.cli.app"].reading_bar() as watch:
         watch(f"mlflow+postgresql://me:{'hunter2' * 9}@db/runs#{'r' * 20}", 1, 1)
     assert "hunter2" not in shown[0]
     assert shown[0].endswith("@db/runs#" + "r" * 20)

@@ -111,7 +111,7 @@ def test_never_is_never(broken):
 
 def test_several_runs_are_counted(well, broken, leapt):
     """In how many a rule could judge, fired, and how early; the worst of all makes the code."""
-    done = rldk("check", well, broken, leapt, "--format", "json", "--fail-on", "warning")
+    done = rldk("check", well, broken, leapt, "--json", "--fail-on", "warning")
     assert done.exit_code == 1
     told = json.loads(done.stdout)
     assert [each["run_id"] for each in told["runs"]] == ["well", "broken", "leapt"]
@@ -155,7 +155,7 @@ def test_a_trainer_state_is_a_run(tmp_path):
 
 def test_json_is_strict_and_whole(broken):
     """NaN is a name, and each alert has its numbers."""
-    done = rldk("check", broken, "--format", "json")
+    done = rldk("check", broken, "--json")
 
     def no_constant(name):
         raise ValueError(name)
@@ -226,7 +226,7 @@ def test_what_was_judged_in_the_run_is_not_looked_at(recorded, tmp_path):
 
 def test_the_backtest_finds_what_the_run_itself_found(recorded):
     """Event by event, the same."""
-    told = json.loads(rldk("check", recorded, "--format", "json").stdout)["runs"][0]
+    told = json.loads(rldk("check", recorded, "--json").stdout)["runs"][0]
     live = [json.loads(each) for each in recorded.read_text().splitlines()]
     alerts = [each["model_info"]["alert"] for each in live if each["kind"] == "alert"]
     keys = ("rule", "state", "severity", "since_step", "message", "evidence")
@@ -249,7 +249,7 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path, content):
     """Exit code 3, or a run without data; never a traceback."""
     path = tmp_path / "r_events.jsonl"
     path.write_bytes(content)
-    for words in (["check", path], ["check", path, "--format", "json"], ["explain", path]):
+    for words in (["check", path], ["check", path, "--json"], ["explain", path]):
         done = rldk(*words)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         assert done.exit_code in {0, 3}
@@ -281,7 +281,7 @@ def test_checkpoints_and_alerts_of_others_are_no_trouble(tmp_path):
         for told in ([], {"findings": [1, {"rule": "checkpoint_nonfinite", "evidence": [], "severity": "x"}]})
     ]
     path = write(tmp_path / "r_events.jsonl", [begin(), *odd, event(2, {"x": 1}, "alert", alert=[])])
-    for words in (["check", path], ["check", path, "--format", "json"], ["explain", path]):
+    for words in (["check", path], ["check", path, "--json"], ["explain", path]):
         done = rldk(*words)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
 
@@ -293,7 +293,7 @@ def test_a_name_of_raw_bytes_is_written(tmp_path):
     path = os.path.join(folder, "r_events.jsonl")  # noqa: PTH118
     with open(path, "wb") as file:  # noqa: PTH123
         file.write(b"".join(event_json.encode(each) + b"\n" for each in run("r", BROKEN)))
-    done = rldk("check", path, "--format", "json")
+    done = rldk("check", path, "--json")
     assert isinstance(done.exception, SystemExit), done.exception
     assert json.loads(done.stdout)["runs"][0]["run_id"] == "r"
     assert isinstance(rldk("check", path).exception, SystemExit)
@@ -305,8 +305,8 @@ def test_secrets_in_what_is_checked_stay_there(tmp_path):
     odd = {"rule": "checkpoint_nonfinite", "message": f"see {token}", "evidence": {"where": token}}
     seen = event(1, {"nonfinite_count": 1.0}, "checkpoint", analysis={"findings": [odd]})
     path = write(tmp_path / "r_events.jsonl", [begin(), seen])
-    for form in ("text", "json"):
-        assert token not in rldk("check", path, "--format", form).output
+    assert token not in rldk("check", path).output
+    assert token not in rldk("check", path, "--json").output
 
 
 def test_explain_shows_the_numbers_of_an_alert_again(recorded):

@@ -30,7 +30,7 @@ def journal(tmp_path):
 
 def test_a_journal_keeps_its_alerts(tmp_path, journal):
     """And its health, as its end tells it."""
-    done = call(journal, "--out", tmp_path / "out")
+    done = call(journal, "--output", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert len(done.stdout.split()) == 4
     alerts = decoded(tmp_path / "out" / "abc123_alerts.json", AlertsFile).alerts
@@ -42,7 +42,7 @@ def test_a_run_of_others_is_judged(tmp_path):
     """A trainer_state.json in which the gradient breaks: the rule says where."""
     logs = [{"step": step, "loss": 1.0, "grad_norm": math.nan if step > 20 else 1.0} for step in range(1, 31)]
     (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 30, "log_history": logs}))
-    done = call(tmp_path / "trainer_state.json", "--out", tmp_path / "out")
+    done = call(tmp_path / "trainer_state.json", "--output", tmp_path / "out")
     assert done.exit_code == 0, done.output
     (path,) = (tmp_path / "out").glob("*_final_report.json")
     report = decoded(path, FinalReport)
@@ -55,9 +55,9 @@ def test_runs_are_chosen_by_id(tmp_path, journal):
     """Patterns count; an id that is not there is refused."""
     other = event("metrics", 1, {"loss": 1.0}, run="other")
     (tmp_path / "other_events.jsonl").write_bytes(event_json.encode(other) + b"\n")
-    assert call(tmp_path, "--runs", "oth*", "--out", tmp_path / "out").exit_code == 0
+    assert call(tmp_path, "--runs", "oth*", "--output", tmp_path / "out").exit_code == 0
     assert {path.name.partition("_")[0] for path in (tmp_path / "out").iterdir()} == {"other"}
-    refused = call(tmp_path, "--runs", "nobody", "--out", tmp_path / "out")
+    refused = call(tmp_path, "--runs", "nobody", "--output", tmp_path / "out")
     assert refused.exit_code == 2
     assert "abc123" in refused.output
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path, journal):
     """With the exit codes of the other commands."""
     assert call(tmp_path / "nothing.jsonl").exit_code == 3
     (tmp_path / "abc123_report.html").mkdir()
-    done = call(journal, "--out", tmp_path)
+    done = call(journal, "--output", tmp_path)
     assert done.exit_code == 2
     assert "abc123_report.html" in done.output
 
@@ -77,6 +77,6 @@ def test_recordings_of_real_trainers_get_their_files(tmp_path, name):
     lines = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
     flat = [{"step": line["global_step"], **line["logs"]} for line in lines]
     (tmp_path / "run.jsonl").write_text("".join(json.dumps(each) + "\n" for each in flat))
-    done = call(tmp_path / "run.jsonl", "--out", tmp_path / "out")
+    done = call(tmp_path / "run.jsonl", "--output", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert len(list((tmp_path / "out").iterdir())) == 4

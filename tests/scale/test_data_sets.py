@@ -437,7 +437,7 @@ def test_the_command_uses_a_cluster(tmp_path, write_run, cluster):
     """By the address of its scheduler."""
     write_run(tmp_path / "in", "a")
     address = cluster.scheduler.address
-    words = ["ingest", str(tmp_path / "in"), "--out", f"{tmp_path}/out/", "--scheduler", address]
+    words = ["ingest", str(tmp_path / "in"), "--output", f"{tmp_path}/out/", "--scheduler", address]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "1 files with 6 rows written" in " ".join(done.output.split())
@@ -449,8 +449,8 @@ def test_the_command_uses_a_cluster(tmp_path, write_run, cluster):
     [
         (("-o", "{out}/", "--runs", "a"), "without a data set"),
         (("-o", "{out}/", "--join"), "without a data set"),
-        (("--again",), "a data set as --out"),
-        (("-o", "{out}.csv", "--scheduler", "tcp://x:1"), "a data set as --out"),
+        (("--again",), "a data set as --output"),
+        (("-o", "{out}.csv", "--scheduler", "tcp://x:1"), "a data set as --output"),
         (("-o", "s3://bucket/x.csv"), "a file on this machine"),
         (("-o", "{out}/", "--scheduler", "tcp://127.0.0.1:9"), "one that answers"),
         (("-o", "{out}/", "--scheduler", "nonsense"), "no host or no port"),

@@ -1,0 +1,100 @@
+"""How does a command end: with which code, and with which one line on stderr?"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from rldk.errors import RLDKError, SourceError
+from rldk.redact import redact_sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOUND: Final = 1
+"""Exit code where a command found what it looks for: a difference, something that did not arrive."""
+MISUSED: Final = 2
+"""Exit code where the command cannot do what it was asked for."""
+UNREADABLE: Final = 3
+"""Exit code where a source cannot be read."""
+BROKEN: Final = 70
+"""Exit code of an error that nobody foresaw: a fault of RLDK (EX_SOFTWARE of sysexits.h)."""
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as shells count it: 128 and the number of SIGINT."""
+UNHEARD: Final = 141
+"""Exit code where nobody reads the output any more: 128 and the number of SIGPIPE."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+USAGE_ERROR: Final[type[Any]] = typer.BadParameter.__mro__[1]
+"""typer's error of wrong usage: it has its own copy of click since 0.26, and exports the subclass alone."""
+
+
+def code_of(error: Exception) -> int:
+    """Give the exit code that stands for an error."""
+    if isinstance(error, SourceError):
+        return UNREADABLE
+    is_foreseen = isinstance(error, RLDKError | USAGE_ERROR) or _is_about_a_file(error)
+    return MISUSED if is_foreseen else BROKEN
+
+
+def told(error: Exception) -> str:
+    """Say in one line, without secrets, what happened and what to do next."""
+    if isinstance(error, RLDKError):
+        return one_line(str(error))
+    if isinstance(error, USAGE_ERROR):
+        return one_line(_usage(error))
+    if isinstance(error, OSError) and _is_about_a_file(error):
+        return one_line(f"{error.filename}: {error.strerror}; check the path and its rights")
+    what = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+    return one_line(f"{what}; this is a fault of RLDK: {_where_to_tell()}, with what --debug shows")
+
+
+def _is_about_a_file(error: Exception) -> bool:
+    return isinstance(error, OSError) and bool(error.filename) and bool(error.strerror)
+
+
+def _usage(error: Any) -> str:  # noqa: ANN401  # a class of typer's copy of click
+    command = error.ctx.command_path if error.ctx is not None else "rldk"
+    said = error.format_message().rstrip().removesuffix(".")
+    return f"{said}; see {command} --help"
+
+
+def _where_to_tell() -> str:
+    """Say where to report a fault: at the address that the installed package names, if it does."""
+    try:
+        urls = metadata.metadata("rldk").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        urls = []
+    found = [url.partition(",")[2].strip() for url in urls if url.lower().startswith("issues")]
+    return f"report it at {found[0]}" if found else "report it to its authors"
+
+
+def one_line(text: str) -> str:
+    """Make a text fit on one line of a terminal, and hide the secrets in it."""
+    return _CONTROL.sub(" ", redact_sentence(text)).strip()
+
+
+def traced(error: Exception) -> str:
+    """Give an error's traceback, without secrets."""
+    return "".join(_lines(error))
+
+
+def _lines(error: Exception) -> Iterator[str]:
+    for part in traceback.format_exception(error):
+        yield redact_sentence(part)
+
+
+def leave_output() -> None:
+    """Have the interpreter not write to a closed pipe once more when it ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+    except (OSError, ValueError):  # no file is behind it, as in tests
+        return
+    os.close(nowhere)
