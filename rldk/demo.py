@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -67,7 +68,14 @@ class Readback(NamedTuple):
         return not any(count for columns in self.differences.values() for count in columns.values())
 
 
-def train(output: Path, *, steps: int, trackers: Sequence[str], on_step: Callable[[int], None]) -> DemoRun:
+def train(
+    output: Path,
+    *,
+    steps: int,
+    trackers: Sequence[str],
+    on_step: Callable[[int], None],
+    tracking_uri: str | None = None,
+) -> DemoRun:
     """Train a tiny model with GRPO on this machine's CPU, with an RLDKCallback beside the trackers.
 
     Args:
@@ -75,6 +83,7 @@ def train(output: Path, *, steps: int, trackers: Sequence[str], on_step: Callabl
         steps: Optimizer steps, each of which is logged.
         trackers: Which of `mlflow` and `wandb` to open a run in.
         on_step: Called with the number of steps done.
+        tracking_uri: The MLflow server to record in; without it, it is a database in `output`.
 
     Raises:
         MissingDependencyError: TRL or a tracker is not installed.
@@ -85,7 +94,8 @@ def train(output: Path, *, steps: int, trackers: Sequence[str], on_step: Callabl
     _quiet()
     output.mkdir(parents=True, exist_ok=True)
     model, tokenizer = build_tiny_model(output / "model")
-    close = [_OPEN[tracker](output) for tracker in trackers]
+    open_run = {"mlflow": partial(_open_mlflow, tracking_uri), "wandb": _open_wandb}
+    close = [open_run[tracker](output) for tracker in trackers]
     try:
         callback = _train(output, steps, model, tokenizer, on_step)
     finally:
@@ -239,18 +249,15 @@ def _open_wandb(output: Path) -> Callable[[], None]:
     return run.finish  # type: ignore[no-any-return]  # wandb is not typed here
 
 
-def _open_mlflow(output: Path) -> Callable[[], None]:
+def _open_mlflow(tracking_uri: str | None, output: Path) -> Callable[[], None]:
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{(output / 'mlflow.db').resolve()}")
-    if mlflow.get_experiment_by_name(PROJECT) is None:
+    mlflow.set_tracking_uri(tracking_uri or f"sqlite:///{(output / 'mlflow.db').resolve()}")
+    if tracking_uri is None and mlflow.get_experiment_by_name(PROJECT) is None:
         mlflow.create_experiment(PROJECT, artifact_location=(output / "mlartifacts").resolve().as_uri())
     mlflow.set_experiment(PROJECT)
     mlflow.start_run()
     return mlflow.end_run  # type: ignore[no-any-return]  # mlflow is not typed here
-
-
-_OPEN: Final[dict[str, Callable[[Path], Callable[[], None]]]] = {"mlflow": _open_mlflow, "wandb": _open_wandb}
 
 
 def _quiet(loggers: Iterable[str] = ("alembic", "mlflow", "httpx")) -> None:

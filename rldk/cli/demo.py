@@ -8,14 +8,15 @@ import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rldk.cli.app import app, console, fail, progress_bar
-from rldk.errors import RLDKError
+from rldk.cli.app import FOUND, app, console, errors, progress_bar
+from rldk.cli.options import Json
+from rldk.cli.output import write_document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +45,16 @@ class Tracker(StrEnum):
 
 @app.command()
 def demo(
+    *,
     tracker: Annotated[Tracker, typer.Option(help="Which trackers to record in.")] = Tracker.all,
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder for all that the run writes.")] = Path(
-        "rldk-demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", file_okay=False, help="Folder for all that the run writes.")
+    ] = Path("rldk-demo"),
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps to train.")] = 40,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server to record in, instead of a database in the folder.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Train a tiny model with TRL's GRPO, record it everywhere, read it back and compare.
 
@@ -56,25 +62,50 @@ def demo(
     """
     from rldk import demo as the_demo
 
-    try:
-        with progress_bar() as progress:
-            task = progress.add_task("loading TRL", total=steps)
-            run = the_demo.train(
-                output,
-                steps=steps,
-                trackers=tracker.names,
-                on_step=lambda step: progress.update(task, completed=step, description="training"),
-            )
+    with progress_bar() as progress:
+        task = progress.add_task("loading TRL", total=steps)
+        run = the_demo.train(
+            output,
+            steps=steps,
+            trackers=tracker.names,
+            on_step=lambda step: progress.update(task, completed=step, description="training"),
+            tracking_uri=tracking_uri,
+        )
+    if not as_json:
         _show_homes(run, output)
-        readback = the_demo.read_back(run)
-    except RLDKError as error:
-        fail(error)
-    _show_last_steps(readback.tables["journal"])
-    _show_agreement(readback)
+    readback = the_demo.read_back(run)
+    if as_json:
+        write_document(_document(run, readback))
+    else:
+        _show_last_steps(readback.tables["journal"])
+        _show_agreement(readback)
     for reason in run.incomplete:
-        console.print(f"[red]incomplete[/red] {escape(reason)}", soft_wrap=True)
+        errors.print(f"[red]incomplete[/red] {escape(reason)}", soft_wrap=True)
     if run.incomplete or not readback.agrees:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND)
+
+
+def _document(run: DemoRun, readback: Readback) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "sources": run.sources,
+        "deliveries": [
+            {
+                "tracker": report.tracker,
+                "delivered": report.delivered,
+                "rejected": report.rejected,
+                "waiting": report.waiting,
+            }
+            for report in run.reports
+        ],
+        "rows": len(readback.tables["journal"]),
+        "agrees": readback.agrees and not run.incomplete,
+        "differences": {
+            home: {name: count for name, count in columns.items() if count}
+            for home, columns in readback.differences.items()
+        },
+        "incomplete": run.incomplete,
+    }
 
 
 def _show_homes(run: DemoRun, output: Path) -> None:
@@ -86,7 +117,7 @@ def _show_homes(run: DemoRun, output: Path) -> None:
             f"  {report.tracker:<8} {report.delivered} events delivered,"
             f" {report.rejected} refused, {report.waiting} waiting"
         )
-    if "mlflow" in run.sources:
+    if run.sources.get("mlflow", "").startswith("sqlite:"):
         store = f"sqlite:///{(output / 'mlflow.db').resolve()}"
         console.print("Open the MLflow UI with:", style="bold")
         command = shlex.join([_command("mlflow"), "server", "--backend-store-uri", store])
