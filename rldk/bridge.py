@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar, cast
 
 import msgspec
 
+from rldk import redact
 from rldk.errors import UnknownBridgeError
 from rldk.event import Event, Kind
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-_logger = logging.getLogger(__name__)
+_logger = redact.logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -235,6 +236,15 @@ def _pick(kind: str, name: str, installed: Mapping[str, _T]) -> _T:
     if name not in installed:
         raise UnknownBridgeError(kind, name, installed)
     return installed[name]
+
+
+def logger(name: str) -> logging.Logger:
+    """Give the logger of a bridge's module: no secret gets into a line of it.
+
+    Args:
+        name: The module's name.
+    """
+    return redact.logger(name)
 
 
 def tracker_metrics(event: Event) -> dict[str, int | float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from rldk import journal
+from rldk import files, journal
 from rldk.bridge import Receipt, Target
 from rldk.errors import DeliveryLockedError
 from rldk.fork import close_in_child
@@ -86,9 +86,8 @@ class CursorFile:
         Raises:
             OSError: The disk is full or gone.
         """
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.encode(cursor))
-        temporary.replace(self.path)
+        with files.replacement(self.path) as new:
+            new.write_bytes(msgspec.json.encode(cursor))
 
     def take(self) -> None:
         """Keep other processes from delivering this journal to this tracker.
@@ -98,7 +97,7 @@ class CursorFile:
         """
         if fcntl is None or self._lock is not None:
             return
-        file = self.path.with_suffix(".lock").open("ab", buffering=0)
+        file = files.append(self.path.with_suffix(".lock"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

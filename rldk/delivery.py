@@ -15,7 +15,8 @@ import msgspec
 from rldk import journal
 from rldk.cursor import Cursor, CursorFile, beginning, is_at
 from rldk.errors import SinkBusyError, SinkClosedError, SinkLostError, SinkRejectedError
-from rldk.redact import redact_text
+from rldk.hiding import hidden
+from rldk.redact import logger, redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from rldk.event import Event
     from rldk.settings import Settings
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _T = TypeVar("_T")
 _MOST_REASONS: Final = 20
@@ -91,7 +92,7 @@ class Delivery:
     def __init__(self, path: Path, sink: Sink, *, run: Event, start: int, settings: Settings) -> None:
         self._path = path
         self._sink = sink
-        self._run = run
+        self._run = hidden(run)
         self._settings = settings
         self._start = start
         self._file = CursorFile(path, sink.name)
@@ -178,7 +179,7 @@ class Delivery:
             self._deliver_and_close()
         except SinkRejectedError as error:
             self._note(str(error))
-            _logger.warning("%s refused the run: %s", self._sink.name, redact_text(str(error)))
+            _logger.warning("%s refused the run: %s", self._sink.name, error)
         except SinkClosedError as error:
             self._note(str(error))
         except _AbandonedError:
@@ -239,7 +240,7 @@ class Delivery:
             if entry.event is not None:
                 last = {"at": entry.event.time, "seq": entry.event.seq, "offset": end}
                 if entry.event.time > self._held_until:
-                    events.append(entry.event)
+                    events.append(hidden(entry.event))  # the journal may be older than this redactor
                     size += entry.end - end
             end = entry.end
             if len(events) >= self._settings.batch_events or size >= self._settings.batch_bytes:
@@ -265,7 +266,7 @@ class Delivery:
 
     def _reject(self, event: Event, error: SinkRejectedError) -> None:
         self._rejected += 1
-        reason = redact_text(f"event {event.seq} (step {event.step}): {error}")
+        reason = f"event {event.seq} (step {event.step}): {error}"
         self._note(reason)
         _logger.warning("%s refused %s", self._sink.name, reason)
 
@@ -291,7 +292,7 @@ class Delivery:
 
     def _failed(self, what: str, error: BaseException) -> None:
         self._failures += 1
-        reason = redact_text(f"{what} failed: {type(error).__name__}: {error}")
+        reason = f"{what} failed: {type(error).__name__}: {error}"
         self._note(reason)
         level = logging.DEBUG if self._failing_since else logging.WARNING
         _logger.log(level, "%s: %s; trying again, events wait in %s", self._sink.name, reason, self._path)

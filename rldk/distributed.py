@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ from rldk.canonical import advice
 from rldk.errors import MissingDependencyError
 from rldk.frame import links, measured, table
 from rldk.reading import Reading, called_alike, free_name, units_of
+from rldk.redact import logger
 from rldk.rows import Rows
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rldk.frame import Attempts
     from rldk.sources import Found, RunSource
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 
 class Look(NamedTuple):

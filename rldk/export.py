@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from rldk import files
 from rldk.errors import MissingDependencyError, SettingError, TargetError
 from rldk.event import non_finite_name
 from rldk.schema import DTYPES, METRIC_DTYPE, SEGMENT
@@ -68,14 +69,11 @@ def write(table: pd.DataFrame, path: Path, form: Form | None = None) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a file beside another, which takes its place at the end, or is removed."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        yield new
-        new.replace(path)
+        with files.replacement(path) as new:
+            yield new
     except OSError as error:
         raise TargetError(str(path), str(error), "choose a file that can be written") from error
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def write_text(table: pd.DataFrame, out: TextIO, form: Form) -> None:

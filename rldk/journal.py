@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import threading
@@ -11,8 +10,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from rldk import event as event_json
+from rldk import files
 from rldk.errors import EventFormatError, JournalError, JournalLockedError
 from rldk.fork import close_in_child
+from rldk.hiding import hidden
+from rldk.redact import logger
 
 try:
     import fcntl
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from rldk.event import Event
     from rldk.settings import Fsync
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 SUFFIX: Final = "_events.jsonl"
 MAX_LINE_BYTES: Final = 64 * 2**20
@@ -85,18 +87,25 @@ class Journal:
         """Offset just behind the last whole line, in bytes."""
         return self._end
 
-    def append(self, event: Event) -> None:
-        """Write one event, and remember it as the `last`.
+    def append(self, event: Event) -> Event:
+        """Write one event without its secrets, and remember it as the `last`.
+
+        This is the one place where they are hidden before the journal, and so before all that is made of it.
+
+        Returns:
+            The event as it stands in the journal.
 
         Raises:
             JournalError: The disk is full or gone, and so much is held already that the event is lost.
                 The file still ends with a whole line.
             EventFormatError: The event holds something that JSON cannot.
         """
+        event = hidden(event)
         line = event_json.encode(event) + b"\n"
         if self._held or not self._is_written(line):
             self._hold(line)
         self.last = event
+        return event
 
     def _is_written(self, line: bytes) -> bool:
         try:
@@ -303,8 +312,8 @@ def _skip_line(file: BinaryIO) -> bool:
 
 def _open_locked(path: Path) -> BinaryIO:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
+        files.make_folder(path.parent)
+        file = files.append(path)
     except OSError as error:
         raise JournalError(path, str(error), "choose a writable output_dir") from error
     if not _is_locked_by_us(file):

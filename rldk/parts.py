@@ -7,10 +7,10 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from uuid import uuid4
 
 import msgspec
 
+from rldk import files
 from rldk.errors import MissingDependencyError, TargetError
 from rldk.export import arrow
 from rldk.reading import called_alike
@@ -109,12 +109,8 @@ class Files:
         if "file" not in self.fs.protocol:
             self.fs.pipe_file(f"{self.path}/{name}", content)
             return
-        new = Path(self.path, f".{name}.{uuid4().hex}")
-        try:
+        with files.replacement(Path(self.path, name)) as new:
             new.write_bytes(content)
-            new.replace(Path(self.path, name))
-        finally:
-            new.unlink(missing_ok=True)
 
 
 def _part(file: Any) -> Part | None:  # noqa: ANN401  # pyarrow.parquet.ParquetFile

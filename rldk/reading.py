@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from itertools import chain, count
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from rldk.errors import MissingDependencyError, SourceError
 from rldk.event import utf8
 from rldk.frame import links, table
 from rldk.normalize import units
+from rldk.redact import logger
 from rldk.rows import Rows
 from rldk.schema import UNITS
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rldk.event import Event
     from rldk.frame import Attempts
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _NO_MAP: Final[Mapping[str, str]] = MappingProxyType({})
 

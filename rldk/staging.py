@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import platformdirs
 
-from rldk import journal
+from rldk import files, journal
 from rldk.identity import safe_name
 from rldk.journal import SUFFIX, Journal
-from rldk.redact import redact
 
 if TYPE_CHECKING:
     from rldk.bridge import Adapter
@@ -42,6 +41,7 @@ def stage(adapter: Adapter, source: str, *, anew: bool = False) -> list[Staged]:
     folder = platformdirs.user_cache_path("rldk") / "sync" / mark
     if anew:
         shutil.rmtree(folder, ignore_errors=True)
+    files.make_private(folder)
     copies = _copied(adapter, folder)
     problems = [*adapter.problems, *(copy.late() for copy in copies if copy.late())]
     return [_described(c.journal.path, is_copy=True)._replace(problems=tuple(problems)) for c in copies]
@@ -115,7 +115,7 @@ class _Copy:
         self._time = max(round(event.time, 3), round(self._time + 0.001, 3))
         self._began = min(self._began, self._time)
         if self._time > self._staged_until:
-            told = {"time": self._time, "seq": self._seq, "model_info": redact(event.model_info)}
+            told = {"time": self._time, "seq": self._seq, "model_info": event.model_info}
             if not math.isfinite(event.wall_time):  # a log that tells no times; strict JSON has no NaN for it
                 told["wall_time"] = round(self._time - self._began, 3)
             self.journal.append(msgspec.structs.replace(event, **told))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 
-from rldk.bridge import Home, Target
+from rldk.bridge import Home, Target, logger
 from rldk.errors import SinkBusyError, SinkClosedError, SinkRejectedError
 from rldk.event import as_float, encode
 from rldk_mlflow import client, note, points, told
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from rldk.bridge import Receipt
     from rldk.event import Event
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 
 _UPLOAD_S: Final = 60.0

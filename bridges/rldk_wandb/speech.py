@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from rldk.bridge import PREFIX, REPORT, health_tags
+from rldk.bridge import PREFIX, REPORT, health_tags, logger
 from rldk.event import utf8
 from rldk_wandb import names
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from rldk.event import Event
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _LEVELS: Final = {"info": "INFO", "warning": "WARN", "critical": "ERROR"}
 _LONGEST_TITLE: Final = 63  # wandb: "must be less than 64 characters long"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import math
 import os
 import time
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rldk.health import torch_memory
 from rldk.health.visible import Gpu, Instance, visible
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Sample = dict[str, int | float]
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _LOOK_AGAIN_S: Final = 60.0
 _GPU_GONE: Final = ("GPU_IS_LOST", "RESET_REQUIRED", "GPU_NOT_FOUND")

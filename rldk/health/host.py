@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,13 +10,14 @@ import psutil
 
 from rldk.health.cgroups import MemoryLimits
 from rldk.health.rates import Rates
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Sample = dict[str, int | float]
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 # What psutil raises where /proc is hidden, cut down or read by half (AccessDenied, NoSuchProcess, ...)
 _FAILURES: Final = (psutil.Error, OSError, NotImplementedError, ValueError, LookupError, ArithmeticError)

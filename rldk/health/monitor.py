@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from rldk.health.absence import why_absent
 from rldk.health.rule import LEVELS, SEVERITIES, Verdict, checked, unavailable
 from rldk.health.window import CHECKPOINT, RESOURCE, Window, is_broken
-from rldk.redact import redact, redact_text
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rldk.event import Event
     from rldk.health.rule import Rule, Severity, State
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _WORST: Final = {0: "ok", 1: "ok", 2: "warning", 3: "critical"}
 """What a run's verdict is, by the worst level that a rule reached: to inform is no judgement."""
@@ -55,7 +55,7 @@ class Change(NamedTuple):
     def message(self) -> str:
         """One sentence for people, without its stop."""
         if self.state == "firing":
-            return redact_text(f"{self.rule.title}: {self.verdict.reason}")
+            return f"{self.rule.title}: {self.verdict.reason}"
         if self.since_step > self.step:
             return (
                 f"{self.rule.title}: superseded, for training has gone back to before step {self.since_step}"
@@ -137,9 +137,9 @@ class Monitor:
 
     def _failed(self, rule: Rule, error: Exception) -> Verdict:
         self.errors += 1
-        said = redact_text(f"{type(error).__name__}: {error}")
+        said = f"{type(error).__name__}: {error}"
         level = logging.ERROR if self.errors == 1 else logging.DEBUG
-        trace = redact_text("".join(traceback.format_exception(error)))
+        trace = "".join(traceback.format_exception(error))
         _logger.log(level, "the health rule %s failed: %s\n%s", rule.name, said, trace)
         return unavailable(f"the rule failed ({said})")
 
@@ -221,12 +221,12 @@ class Monitor:
             reason = self._why_not(rule) or reason or _never(rule)
         return {
             "rule": rule.name,
-            "title": redact_text(rule.title),
+            "title": rule.title,
             "state": state,
             "severity": SEVERITIES.get(standing.worst),
-            "reason": redact_text(reason),
-            "advice": redact_text(rule.advice),
-            "source": redact_text(rule.source),
+            "reason": reason,
+            "advice": rule.advice,
+            "source": rule.source,
             "metrics": list(rule.reads),
             "part": rule.part,
             "applies": not rule.trainers or self._window.trainer in rule.trainers,
@@ -246,15 +246,15 @@ def facts(change: Change, monitor: Monitor) -> dict[str, Any]:
     rule = change.rule
     return {
         "rule": rule.name,
-        "title": redact_text(rule.title),
+        "title": rule.title,
         "state": change.state,
         "severity": change.severity,
         "message": change.message,
-        "evidence": redact(dict(change.verdict.evidence)),
+        "evidence": dict(change.verdict.evidence),
         "metrics": list(rule.reads) or [name for name in change.verdict.evidence if monitor.knows(name)],
         "since_step": change.since_step,
-        "advice": redact_text(rule.advice),
-        "source": redact_text(rule.source),
+        "advice": rule.advice,
+        "source": rule.source,
         "verdict": monitor.verdict,
         "firing": monitor.firing,
     }

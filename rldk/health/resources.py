@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 from rldk.errors import RLDKError
 from rldk.health.gpus import Gpus
 from rldk.health.host import Host
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Sample = dict[str, int | float]
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 INTERVAL_S: Final = 15.0
 _FIRST_S: Final = 1.0

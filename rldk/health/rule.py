@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
-from rldk.redact import redact_text
-
 if TYPE_CHECKING:
     from rldk.health.window import Window
 
@@ -71,7 +69,7 @@ def checked(verdict: object) -> Verdict:
         return verdict if verdict.severity is None else verdict._replace(severity=None)
     if verdict.severity not in LEVELS:
         raise TypeError(f"severity {verdict.severity!r} is none of {', '.join(LEVELS)}")
-    told = {redact_text(str(name)): _plain(value) for name, value in verdict.evidence.items()}
+    told = {str(name): _plain(value) for name, value in verdict.evidence.items()}
     return verdict._replace(evidence=told)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,8 +18,9 @@ from rldk.health.rule import Persistence, Rule, Severity
 from rldk.health.rules import built_in
 from rldk.health.window import SECONDS_PER_STEP
 from rldk.health.written_rule import WrittenRule, message
+from rldk.redact import logger
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")

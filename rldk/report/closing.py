@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ import msgspec
 from rldk import export, journal
 from rldk.errors import RLDKError
 from rldk.health import checkpoints
+from rldk.redact import logger
 from rldk.report.documents import as_json, delivered
 from rldk.report.outputs import FINAL_REPORT, OutputsError, write_all
 from rldk.report.post_mortem import advice, post_mortem
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rldk.delivery import DeliveryReport
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 POST_MORTEM: Final = "_post_mortem.md"
 

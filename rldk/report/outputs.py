@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rldk import export
+from rldk import export, files
 from rldk.errors import RLDKError
 from rldk.identity import safe_name
 from rldk.report import documents
@@ -81,7 +81,7 @@ def write_all(
     for name, make in zip(names, makers, strict=True):
         path = folder / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
             make(path)
             written.append(path)
         except RLDKError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rldk.event import as_float
-from rldk.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -88,7 +87,7 @@ def post_mortem(story: Story, episode: Episode | None, since_step: int, found: A
     others = [each for each in story.episodes if episode is None or each.id != episode.id]
     if others:
         parts += ["## Other alerts", "\n".join(f"- step {e.first.step}: {_cell(e.message)}" for e in others)]
-    return redact_text("\n\n".join(parts)) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _head(story: Story, episode: Episode | None) -> str:

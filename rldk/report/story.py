@@ -11,6 +11,7 @@ import numpy as np
 
 from rldk import catalog, frame
 from rldk.event import utf8
+from rldk.hiding import hidden
 from rldk.rows import Rows
 from rldk.schema import column_of, metric_of
 
@@ -203,6 +204,7 @@ class Story:
         Raises:
             SourceError: There are too many different metrics to be metrics.
         """
+        event = hidden(event)  # others than RLDK have written some of them
         if not self.run_id and event.run_id:
             self.run_id = self._rows.run_id = utf8(event.run_id)
         if is_told(event.time):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rldk.errors import RLDKError
 from rldk.health.checkpoints.folder import measure
 from rldk.health.checkpoints.record import Earlier
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Emit = Callable[[int, dict[str, int | float], dict[str, Any]], object]
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 MOST_WAITING: Final = 2
 """Checkpoints that wait for their analysis; when training saves faster than that, the oldest is left out."""

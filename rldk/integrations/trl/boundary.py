@@ -8,12 +8,12 @@ import traceback
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from rldk.errors import TrainingStoppedError
-from rldk.redact import redact_text
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 
 class CountsErrors(Protocol):
@@ -38,7 +38,7 @@ def guarded(hook: _Hook) -> _Hook:
         except Exception:  # noqa: BLE001  # the trainer's boundary: logged, without secrets, and counted
             self.errors += 1
             level = logging.ERROR if self.errors == 1 else logging.DEBUG
-            trace = redact_text(traceback.format_exc())
+            trace = traceback.format_exc()
             _logger.log(level, "RLDK failed in %s; training goes on\n%s", hook.__name__, trace)
 
     return cast("_Hook", safe)
@@ -50,6 +50,6 @@ def tried(what: str, action: Callable[[], _T], counter: CountsErrors) -> _T | No
         return action()
     except Exception:  # noqa: BLE001  # the same
         counter.errors += 1
-        trace = redact_text(traceback.format_exc())
+        trace = traceback.format_exc()
         _logger.error("RLDK failed to %s; it goes on without\n%s", what, trace)  # noqa: TRY400  # a trace without secrets
         return None

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from transformers import TrainerCallback
 
-from rldk import catalog
+from rldk import catalog, files
 from rldk.adapters import long_format
 from rldk.adapters.long_format import OLD_PPO_KEYS, SHORT_NAMES, Line
 from rldk.errors import EventFormatError
 from rldk.integrations.trl import run as run_facts
 from rldk.integrations.trl.boundary import guarded
 from rldk.normalize import normalize, units
+from rldk.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformer
         self.run_id = run_id
         self.errors = 0
         self._given_run_id = run_id
-        self._tags = msgspec.to_builtins(dict(tags or {}), str_keys=True, enc_hook=str)
+        self._tags = redact(msgspec.to_builtins(dict(tags or {}), str_keys=True, enc_hook=str))
         self._file: _AppendedFile | None = None
         self._about: dict[str, Any] = {}
         self._args: Mapping[str, Any] = {}
@@ -132,7 +133,7 @@ class EventWriterCallback(TrainerCallback):  # type: ignore[misc]  # transformer
                 value=value,
                 run_id=self.run_id or "",
                 tags=self._tags,
-                meta=self._about | meta,
+                meta=redact(self._about | meta),
             )
             self._append(long_format.encode(line))
 
@@ -217,8 +218,8 @@ class _AppendedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b", buffering=0)
+        files.make_folder(path.parent)
+        self._file = files.append(path)
         self.close = weakref.finalize(self, self._file.close)  # also where training raised
         self.last = _repair(self._file)
 

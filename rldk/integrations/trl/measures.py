@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import TYPE_CHECKING, Any
+
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 
 class GradientNorm:

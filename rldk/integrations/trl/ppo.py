@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import logging
 import warnings
 from collections.abc import Iterable
 from importlib import metadata
@@ -17,6 +16,7 @@ import transformers  # its Auto classes are heavy, and loaded when they are used
 
 from rldk.errors import MissingDependencyError, NoPPOError, SettingError
 from rldk.integrations.trl.event_writer import EventWriterCallback
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TrainingArguments,
     )
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 EVENT_LOG: Final = "rldk_events.jsonl"
 TEXT_COLUMNS: Final = ("prompt", "query", "text")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from rldk.errors import SettingError, TrainingStoppedError
 from rldk.health.rule import LEVELS
 from rldk.integrations.trl.run import runs_own_loop
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainingArguments
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rldk.event import Event
     from rldk.health.rule import Severity
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _SEVERITIES: Final = tuple(LEVELS)
 
