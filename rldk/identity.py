@@ -9,6 +9,8 @@ import subprocess
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rldk.redact import redact_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -68,8 +70,8 @@ def another(name: str) -> str:
 
 
 def safe_name(run_id: str) -> str:
-    """Make an id usable as a file name on every system; different ids stay different."""
-    safe = _UNSAFE.sub("_", run_id)[:_MAX_LENGTH]
+    """Make an id usable as a file name on every system, without secrets; different ids stay different."""
+    safe = _UNSAFE.sub("_", redact_text(run_id))[:_MAX_LENGTH]
     if safe == run_id and safe and not safe.startswith("."):
         return safe
     mark = f"-{hashlib.sha256(run_id.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

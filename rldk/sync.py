@@ -17,6 +17,7 @@ from rldk.delivery import Delivery
 from rldk.errors import RLDKError, SettingError
 from rldk.event import Event, as_float
 from rldk.journal import SUFFIX
+from rldk.redact import redact_text
 from rldk.sources import expanded, find_adapter, is_wanted
 from rldk.staging import Staged, stage
 
@@ -213,6 +214,7 @@ class _One:
     ) -> None:
         self._adapter_type = adapter_type
         self._source = source
+        self._shown = redact_text(source)
         self._sink_type = sink_type
         self._settings = settings
         self._project = project
@@ -232,7 +234,7 @@ class _One:
         except SettingError:
             raise
         except RLDKError as error:
-            yield Outcome(run_id="", source=self._source, error=str(error))
+            yield Outcome(run_id="", source=self._shown, error=str(error))
 
     def _outcome(self, staged: Staged, *, follow: bool) -> Outcome:
         run_id = staged.run.run_id
@@ -243,7 +245,7 @@ class _One:
                 "into", None, f"where in {self._sink_type.name} the copy is to go, for it is there"
             )
         if saved is not None and saved.closed_at >= staged.last.time:
-            return Outcome(run_id=run_id, source=self._source, home=saved.source, problems=staged.problems)
+            return Outcome(run_id=run_id, source=self._shown, home=saved.source, problems=staged.problems)
         target = _target(self._sink_type.name, staged, self._project)
         delivery = Delivery(
             staged.path, self._sink_type.create(target), run=staged.run, start=0, settings=self._settings
@@ -254,7 +256,7 @@ class _One:
         finally:  # Ctrl-C comes here
             delivery.abandon()
         report = delivery.report()
-        return Outcome(run_id=run_id, source=self._source, report=report, problems=staged.problems)
+        return Outcome(run_id=run_id, source=self._shown, report=report, problems=staged.problems)
 
     def _is_home_of(self, staged: Staged) -> bool:
         """Whether the source is a run of the same tracker, which a copy without a place would meet."""
@@ -325,7 +327,7 @@ def _planned(adapter: Adapter, source: str, sink_type: type[Sink], project: str 
     for event in adapter.events():
         if event.run_id not in plans:
             where = _foreseen(source, event, sink_type.name, project)
-            plans[event.run_id] = Plan(run_id=event.run_id, source=source, target=where)
+            plans[event.run_id] = Plan(run_id=event.run_id, source=redact_text(source), target=where)
         _add(plans[event.run_id], event, sink_type)
     yield from plans.values()
 
