@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rldk.event import Kind
     from rldk.health.window import Window
 
-Outlook = Literal["able", "weak", "late", "moot", "blind"]
+Outlook = Literal["able", "weak", "late", "short", "moot", "blind"]
 
 USUAL: Final[dict[str, Any]] = {
     "logging_strategy": "steps",
@@ -101,9 +101,11 @@ class Foreseen(NamedTuple):
     Attributes:
         rule: Its name.
         outlook: `able`; `weak`, where it sees little; `late`, where half of the run is over before it
-            judges; `moot`, where there is nothing for it to judge; `blind`, where what it reads is missing.
+            judges; `short`, where all of it is; `moot`, where there is nothing for it to judge; `blind`,
+            where what it reads is missing.
         reason: Why; a sentence without its stop.
-        first_step: The step at which it judges first; None where it never does, or that is not known.
+        first_step: The step at which it judges first, or would if the run went on; None where it never
+            does, or that is not known.
         points: How many points of its part of the run it needs for that; None where none are enough.
         part: Which part of the run it judges.
     """
@@ -236,7 +238,7 @@ class _Rehearsal:
         if total is not None and first.is_dated and first.step > total * _LATE:
             when = f"step {first.step:,}, {_counted(first)}{self._because(rule.part)}"
             if first.step > total:
-                return "blind", f"it would judge first at {when}, and training ends at step {total:,}"
+                return "short", f"it would judge first at {when}, and training ends at step {total:,}"
             return "late", f"it judges first at {when}, and training ends at step {total:,}"
         weakness = self._monitor.weakness(rule.name)
         return ("weak", weakness) if weakness else ("able", "")

@@ -31,9 +31,9 @@ def test_logging_steps_delay_the_first_verdict():
 
 
 def test_a_run_that_is_too_short_blinds_and_says_both_steps():
-    """A rule whose warm-up is longer than the run is blind; one that needs more than half of it is late."""
+    """A rule whose warm-up is longer than the run never judges; one that needs more than half of it is late."""
     told = outlook(Plan("GRPO", {"logging_steps": 10}, max_steps=100))
-    assert told["entropy_collapse"].outlook == "blind"
+    assert told["entropy_collapse"].outlook == "short"
     assert "step 150" in told["entropy_collapse"].reason
     assert "ends at step 100" in told["entropy_collapse"].reason
     assert told["grad_norm_spike"].outlook == "late"
@@ -43,7 +43,7 @@ def test_a_run_that_is_too_short_blinds_and_says_both_steps():
 def test_without_a_single_log_nothing_is_judged():
     """logging_steps beyond max_steps blind every rule about training's logs."""
     told = foresee(built_in(), Plan("SFT", {"logging_steps": 500}, max_steps=300))
-    assert {each.outlook for each in told if each.part == "train"} <= {"blind", "moot"}
+    assert {each.outlook for each in told if each.part == "train"} <= {"short", "moot"}
 
 
 def test_no_evaluation_blinds_overfitting():

@@ -21,6 +21,7 @@ from rldk.health.rule_files import rules_with
 from rldk.integrations.trl import run as run_facts
 from rldk.integrations.trl.boundary import guarded, tried
 from rldk.integrations.trl.ending import ProcessEnd
+from rldk.integrations.trl.opening import Opening, Start
 from rldk.integrations.trl.stopping import Stop
 from rldk.integrations.trl.watch import Wanted, Watch
 from rldk.journal import SUFFIX, Journal
@@ -150,6 +151,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
             measure_missing,
             self._settings.resource_interval_s,
         )
+        self._opening = Opening(self._rules, self._wanted)
         self._watch: Watch | None = None
         self._end_of_process = ProcessEnd(self._exit, self._hurry)
         self._evaluated: str | None = None
@@ -264,8 +266,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._watch = Watch(recorder, self._wanted, args, state.global_step)
         self._told_step, self._since = state.global_step, (state.global_step, time.monotonic())
         self._end_of_process.watch()
-        names = ", ".join(sink.name for sink in sinks) or "no tracker"
-        _logger.info("run %s (from %s), %s, journal %s", who.run_id, who.origin, names, self.journal_path)
+        begun = who, recorder.run, journal.path, sinks, attached, state.global_step, state.max_steps
+        self._opening.say(Start(*begun, self._is_training))
 
     def _opened(self, journal: Journal, run: Run, sinks: list[Sink], record: Mapping[str, Any]) -> Recorder:
         try:
