@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from functools import cache, lru_cache
-from numbers import Integral, Real
 from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from rldk import catalog
-from rldk.event import as_float
+from rldk import catalog, scalars
 from rldk.redact import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Mapping
 
 Numbers = dict[str, int | float]
 
 _EVAL: Final = "eval_"
 _TIMED: Final = re.compile(r"eval_(?:(.+)_)?runtime", re.DOTALL)
 _SUMMARY_MARK: Final = "train_loss"  # train_runtime is no mark: include_num_input_tokens_seen logs it always
-_LONGEST_BITS: Final = 8192  # Python refuses to write integers of more than 4300 digits
-_DEEPEST: Final = 8  # a log may be nested, and may even hold itself
 _NO_ARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -62,7 +57,7 @@ def normalize(
         args: The trainer's arguments.
         trl: TRL release, where it is known: a few keys hold another quantity in older ones.
     """
-    raws, numbers, notes = _read(logs)
+    raws, numbers, notes = scalars.read(logs)
     told = named(raws, numbers, trainer, args, trl)
     return told._replace(notes=[*notes, *told.notes]) if notes else told
 
@@ -81,20 +76,6 @@ def named(
     return Normalized(
         train, layout.eval.of(numbers), layout.summary.of(numbers), [*layout.notes], layout.raw_names
     )
-
-
-def _read(logs: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int | float, ...], list[str]]:
-    """Give the keys that hold a number, the numbers, and notes of what holds none."""
-    if set(map(type, logs.values())) == {float} and set(map(type, logs)) == {str} and "" not in logs:
-        return tuple(logs), tuple(logs.values()), []  # nearly every log
-    read = [(raw, value, _number(value)) for raw, value in _flat(logs)]
-    notes = [
-        f"{raw} is no number but {type(value).__name__}, and was left out"
-        for raw, value, number in read
-        if number is None and value is not None
-    ]
-    held = [(raw, number) for raw, _, number in read if number is not None]
-    return tuple(raw for raw, _ in held), tuple(number for _, number in held), notes
 
 
 def units(trainer: str, trl: str = "") -> dict[str, str]:
@@ -191,7 +172,7 @@ def _part(name: _Name, *, is_summary: bool) -> str:
     return "eval" if name.is_eval else "summary" if is_summary else "train"
 
 
-def _free(name: str, taken: Mapping[str, int]) -> str:
+def _free(name: str, taken: Container[str]) -> str:
     while name in taken:  # a second clash is possible: a user may log raw/x too
         name = f"raw/{name}"
     return name
@@ -205,6 +186,26 @@ def _place_epoch(parts: dict[str, dict[str, int]], *, is_alone: bool) -> None:
             part["epoch"] = epoch
 
 
+def with_own(numbers: Numbers, own: Mapping[str, int | float]) -> tuple[Numbers, list[str]]:
+    """Add to a log's numbers what the user's own code has measured beside it, under the names that it gave.
+
+    Args:
+        numbers: What the trainer logged, by canonical name; not changed.
+        own: What `rldk.log` was given. The catalog is not asked: the user's `reward` is not the trainer's.
+
+    Returns:
+        Both together, and notes of what had the name of one of the trainer's and so got another one.
+    """
+    both, notes = dict(numbers), []
+    for raw, value in own.items():
+        name = redact_text(raw)
+        free = _free(name, both)
+        if free != name:
+            notes.append(f"{name} has the name of another metric and is kept as {free}")
+        both[free] = value
+    return both, notes
+
+
 def _eval_data_set(raws: Iterable[str]) -> str:
     """Name of the data set that a log evaluates, where the trainer has several; else an empty one.
 
@@ -213,15 +214,6 @@ def _eval_data_set(raws: Iterable[str]) -> str:
     """
     timed = [found[1] for found in map(_TIMED.fullmatch, raws) if found]
     return timed[0] or "" if len(timed) == 1 else ""
-
-
-def _flat(logs: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    for key, value in logs.items():
-        name = f"{prefix}{key}" or "unnamed"
-        if type(value) is not float and isinstance(value, Mapping) and depth < _DEEPEST:
-            yield from _flat(value, f"{name}/", depth + 1)
-        else:
-            yield name, value
 
 
 def derive(train: Numbers, trainer: str, args: Mapping[str, Any] = _NO_ARGS, trl: str = "") -> None:
@@ -241,31 +233,9 @@ def derive(train: Numbers, trainer: str, args: Mapping[str, Any] = _NO_ARGS, trl
 
 def _sum_of_products(formula: str, value_of: Callable[[str], Any]) -> float | None:
     """Work out `a + b * c`; None where a value is missing or no number."""
-    terms = [[_number(value_of(name.strip())) for name in term.split("*")] for term in formula.split("+")]
+    terms = [
+        [scalars.number(value_of(name.strip())) for name in term.split("*")] for term in formula.split("+")
+    ]
     if any(factor is None for term in terms for factor in term):
         return None
     return sum(math.prod(cast("list[float]", term)) for term in terms)
-
-
-def _number(value: object) -> int | float | None:
-    """Read a plain number; None for anything else."""
-    if type(value) is float:  # nearly all are, and the checks below are slow
-        return value
-    if isinstance(value, Integral):
-        whole = int(value)
-        return whole if whole.bit_length() <= _LONGEST_BITS else as_float(whole)
-    if isinstance(value, Real):
-        return float(value)
-    item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "size", None) is not None and _has_one_element(value):
-        try:
-            scalar = item()
-        except (RuntimeError, ValueError, TypeError):  # a tensor without data
-            return None
-        return _number(scalar) if isinstance(scalar, Real) else None
-    return None
-
-
-def _has_one_element(array: Any) -> bool:  # noqa: ANN401  # a numpy array or a torch tensor, neither imported
-    count = array.numel() if hasattr(array, "numel") else array.size
-    return bool(count == 1)

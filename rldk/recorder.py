@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from rldk import delivery
+from rldk import delivery, live
 from rldk import journal as journals
 from rldk.errors import ForkedError, JournalError
 from rldk.event import Event
 from rldk.health.monitor import Monitor
 from rldk.health.monitor import facts as alert_facts
 from rldk.health.rules import built_in
-from rldk.normalize import normalize
+from rldk.normalize import normalize, with_own
 from rldk.redact import redact_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from rldk.health.monitor import Change
     from rldk.health.rule import Rule
     from rldk.journal import Journal
-    from rldk.normalize import Numbers
+    from rldk.live import Own, Phase
+    from rldk.normalize import Normalized, Numbers
     from rldk.settings import Settings
 
 
@@ -95,6 +97,9 @@ class Recorder:
         first_segment: Number of this segment, where the journal does not tell.
         began: When the run began, seconds since the epoch, where the journal does not tell.
         clock: Where the time comes from.
+
+    Attributes:
+        inbox: What `rldk.log` is given between `begin` and `end`.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class Recorder:
         self._said: set[str] = set()
         self._last_step: int | None = None
         self._last_lap: float | None = None
+        self.inbox = live.Inbox()
         last = journal.last
         self.segment = first_segment if last is None else last.segment + 1
         self.began = (began or self._now()) if last is None else round(last.time - last.wall_time, 3)
@@ -150,6 +156,7 @@ class Recorder:
         ]
         for each in self._deliveries:
             each.start()
+        live.receive(self.inbox)
 
     def log(
         self, step: int, logs: Mapping[str, Any], data_slice: Mapping[str, int] | None = None
@@ -162,6 +169,10 @@ class Recorder:
             data_slice: What data the steps since the last log saw, such as `tokens_in`.
         """
         told = normalize(logs, self.run.trainer, self.run.facts.get("args", {}), self.run.trl)
+        own: list[Own] = []
+        if self.inbox and (told.train or told.eval):
+            own = self._own(step, ("train", "eval") if told.train else ("eval",))
+            told = _joined(told, own)
         self._say(step, told.notes)
         self._summary |= told.summary
         events = []
@@ -171,10 +182,28 @@ class Recorder:
                 "metrics", step, told.train, "train", data_slice or {}, {}, told.notes, is_due=due
             )
             events += [event] if is_kept else []
+            if not is_kept:
+                self.inbox.give_back(each for each in own if each.phase == "train")
         if told.eval:
             notes = [] if events else told.notes
             events.append(self.emit("metrics", step, told.eval, phase="eval", notes=notes))
         return events
+
+    def _own(self, step: int, phases: Iterable[Phase]) -> list[Own]:
+        """Give what `rldk.log` was given for a log of this step; record what belongs to other steps."""
+        waiting = self.inbox.take(step, phases)
+        for own in waiting:
+            if own.step != step:
+                self._record(own)
+        return [own for own in waiting if own.step == step]
+
+    def _record(self, own: Own) -> None:
+        """Record what `rldk.log` was given as an event of its own."""
+        step = own.step or 0
+        self._say(step, own.notes)
+        numbers, notes = with_own({}, own.numbers)
+        if numbers:
+            self.emit("metrics", step, numbers, phase=own.phase, notes=[*own.notes, *notes])
 
     def _say(self, step: int, notes: Iterable[str]) -> None:
         for note in notes:
@@ -188,6 +217,8 @@ class Recorder:
         if self._last_lap is not None:
             self.emit("metrics", step, {"rank_step_time": now - self._last_lap})
         self._last_lap = now
+        for own in self.inbox.take(step) if self.inbox else ():
+            self._record(own)
 
     def emit(
         self,
@@ -296,7 +327,10 @@ class Recorder:
             teller: Writes what the journal tells of the run, for the trackers to get it, too.
         """
         facts: dict[str, Any] = {"stopped_by": stopped_by} if stopped_by else {}
+        live.stop(self.inbox)
         try:
+            for own in self.inbox.take(step, until=math.inf):
+                self._record(own)
             facts |= {"status": status, "health": self.monitor.summary()}
             self.emit("end", step, self._summary, facts=facts)
             self.journal.close()
@@ -346,3 +380,13 @@ class Recorder:
         now = round(self._epoch + self._clock.monotonic(), 3)
         last = self.journal.last
         return now if last is None else max(now, round(last.time + 0.001, 3))
+
+
+def _joined(told: Normalized, owns: Iterable[Own]) -> Normalized:
+    """Add to what the trainer logged what the user's own code has."""
+    parts: dict[str, Numbers] = {"train": told.train, "eval": told.eval}
+    notes = [*told.notes]
+    for own in owns:
+        parts[own.phase], more = with_own(parts[own.phase], own.numbers)
+        notes += [*own.notes, *more]
+    return told._replace(train=parts["train"], eval=parts["eval"], notes=notes)

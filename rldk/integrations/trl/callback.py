@@ -15,23 +15,19 @@ import msgspec
 from rldk import bridge, identity, settings
 from rldk.bridge import Target
 from rldk.cursor import CursorFile
-from rldk.errors import JournalLockedError, MissingDependencyError, RLDKError, SettingError
+from rldk.errors import JournalLockedError, RLDKError, SettingError
 from rldk.health.limits import limits
 from rldk.health.rule_files import rules_with
 from rldk.integrations.trl import run as run_facts
 from rldk.integrations.trl.boundary import guarded, tried
 from rldk.integrations.trl.ending import ProcessEnd
+from rldk.integrations.trl.evaluation import KnowsEvaluation
 from rldk.integrations.trl.opening import Opening, Start
 from rldk.integrations.trl.stopping import Stop
 from rldk.integrations.trl.watch import Wanted, Watch
 from rldk.journal import SUFFIX, Journal
 from rldk.recorder import Recorder
 from rldk.report import closing, status
-
-try:
-    from transformers import TrainerCallback
-except ImportError as error:
-    raise MissingDependencyError("rldk.integrations.trl", "transformers", "trl") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +47,7 @@ _HASTY_S: Final = 2.0
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 
 
-class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
+class RLDKCallback(KnowsEvaluation):
     """Records a training run: to a journal first, from there to the trackers.
 
     Add it to any TRL trainer, beside `wandb.init` or `mlflow.start_run`. Only the main process
@@ -172,6 +168,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
             self._begin(args, state, together=self._per_rank)
             if self._watch is not None:
                 self._watch.train(kwargs.get("model"), kwargs.get("optimizer"))
+        self._expect(evaluation=args.eval_on_start)
 
     @guarded
     def on_log(
@@ -207,6 +204,7 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
     ) -> None:
         """End an evaluation outside training here: nothing tells of the end of its process."""
         del args, state, control, kwargs
+        self._expect(evaluation=False)
         if self._recorder is not None and not self._is_training:
             self._evaluated = self.run_id
             self._end("FINISHED")
@@ -216,7 +214,8 @@ class RLDKCallback(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """On the other processes, which log nothing of their own, record the time of the step."""
-        del args, control, kwargs
+        del args, kwargs
+        self._expect(evaluation=control.should_evaluate)
         if self._recorder is not None and not state.is_world_process_zero:
             self._step = state.global_step
             if self._watch is not None:
