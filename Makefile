@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 3
 INSTALLED := $(VENV)/.installed
 DEV := '.[dev]'
 MATRIX := '.[trl,mlflow,wandb]' pytest pytest-timeout hypothesis
@@ -12,8 +13,10 @@ MATRIX := '.[trl,mlflow,wandb]' pytest pytest-timeout hypothesis
 demo: $(INSTALLED)
 	$(BIN)/rldk demo
 
+# The tests of faults measure how long a process takes to end, so they have the machine to themselves.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --ignore=tests/faults
+	$(BIN)/pytest tests/faults
 
 # The callback on real trainers, on the oldest TRL and on the last one that has PPO.
 # (TRL below 0.29 does not work with transformers 5, so the first one has a transformers of its own.)
