@@ -1,0 +1,245 @@
+"""What a secret looks like is known, in any text and under any name; what only looks like one stays."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rldk.event import Event, encode
+from rldk.hiding import hidden
+from rldk.redact import HIDDEN, logger, redact, redact_sentence, redact_text
+from tests.security._secrets import FORMS, FRIENDS, HARMLESS, HEX, KEYS, PLACES, RANDOM
+
+MB = 10**6
+HOSTILE = (
+    *("a", "-", "@", "&", "\\", '"', " ", "\n", "1", "://", "a:", "a,", "://a:", "://a:b@", "key=", "token:"),
+    *("--key ", "hf_", "sk-ant-", "?key", 'key="\\', "Bearer ", "Basic a", "login a password ", "api key "),
+    *("eyJ.", "eyJaaaaaaaa.", "12345678:", "a.b-", "SG.aaaaaaaaaaaaaaaa", "-----BEGIN PRIVATE KEY-----"),
+    *("hooks.slack.com/services/", 'key=\\\\"', "token\t", "key 'a', "),
+)
+
+
+@pytest.mark.parametrize("secret", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("around", ["{}", "got {} back", "x={},", "('{}')", "https://h/{}/y", "{}\n"])
+def test_a_form_is_known_wherever_it_stands(secret, around):
+    """Also where nothing before it says so."""
+    said = redact_text(around.format(secret))
+    assert secret not in said
+    assert secret[10:] not in said
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_place_gives_a_secret_away(place):
+    """The rest of the text stays."""
+    said = redact_text(place.format(RANDOM))
+    assert RANDOM not in said
+    assert HIDDEN in said
+    assert said.split(HIDDEN)[0] == place.format(RANDOM)[: len(said.split(HIDDEN)[0])]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", [RANDOM, "hunter2", "a phrase of words", ["hunter2"]])
+def test_a_name_gives_a_secret_away(key, value):
+    """At every depth."""
+    said = redact({"x": [{key: value}]})
+    assert said == {"x": [{key: [HIDDEN] if isinstance(value, list) else HIDDEN}]}
+
+
+def test_a_name_may_say_so_for_all_that_is_below_it():
+    """As `secrets` does."""
+    told = {"secrets": {"openai": "hunter2", "n": 3}, "credentials": [{"user": "hunter2"}]}
+    assert redact(told) == {"secrets": {"openai": HIDDEN, "n": 3}, "credentials": [{"user": HIDDEN}]}
+
+
+def test_a_legacy_key_of_wandb_is_told_from_a_commit():
+    """Both are forty hexadecimal digits: the name, or the words before it, tell."""
+    forty = f"{HEX}0f1e2d3c"
+    told = {"wandb_key": forty, "git_sha": forty, "note": f"commit {forty}"}
+    assert redact(told) == told | {"wandb_key": HIDDEN}
+    for text in (
+        f"wandb login {forty}",
+        f"API key must be 40 characters long, not {forty}",
+        f"WANDB_API_KEY={forty}",
+    ):
+        assert forty not in redact_text(text)
+
+
+@pytest.mark.parametrize("key", FRIENDS)
+def test_false_friends_stay(key):
+    """Tokens of a tokenizer, counts, names, commits."""
+    assert redact({key: FRIENDS[key]}) == {key: FRIENDS[key]}
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_harmless_texts_stay(text):
+    """Letter for letter."""
+    assert redact_text(text) == text
+
+
+def test_every_kind_of_value_is_looked_into():
+    """Names of keys, bytes, tuples, sets, JSON inside a text, an option's value in a list."""
+    secret = FORMS["hugging face"]
+    told = {
+        secret: 1,
+        "bytes": f"x {secret}".encode(),
+        "tuple": (secret,),
+        "set": {secret},
+        "json": json.dumps({"a": json.dumps({"password": RANDOM})}),
+        "argv": ["train", "--api-key", RANDOM, "--lr", "1"],
+        "same": b"\x80plain",
+    }
+    said = redact(told)
+    assert secret not in str(said)
+    assert RANDOM not in str(said)
+    assert said["argv"] == ["train", "--api-key", HIDDEN, "--lr", "1"]
+    assert said["same"] == b"\x80plain"
+
+
+def test_two_names_that_differ_in_their_secrets_alone_keep_apart():
+    """No number is lost."""
+    said = redact({FORMS["hugging face"]: 1, FORMS["openai"]: 2})
+    assert sorted(said.values()) == [1, 2]
+
+
+def test_what_holds_itself_is_no_trouble():
+    """What lies too deep to be looked at is hidden."""
+    told = {}
+    told["me"] = [told]
+    assert HIDDEN in str(redact(told))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+    max_leaves=12,
+)
+PIECES = st.sampled_from(
+    [
+        *(
+            *FORMS.values(),
+            *KEYS,
+            *FRIENDS,
+            *HARMLESS,
+            *HOSTILE,
+            RANDOM,
+            HIDDEN,
+            "'",
+            '"',
+            "=",
+            ": ",
+            "@",
+            "/",
+        ),
+        *(place.format(RANDOM) for place in PLACES.values()),
+    ]
+)
+TEXTS = st.lists(PIECES | st.text(max_size=6), max_size=8).map("".join)
+
+
+@given(JSON)
+def test_it_never_raises_and_a_second_time_changes_nothing(value):
+    """Whatever it is given."""
+    once = redact(value)
+    assert repr(redact(once)) == repr(once)
+
+
+@given(TEXTS)
+def test_a_text_that_was_looked_at_stays_as_it_is(text):
+    """However the pieces are put together."""
+    once = redact_text(text)
+    assert redact_text(once) == once
+    sentence = redact_sentence(text)
+    assert redact_sentence(sentence) == sentence
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_hostile_text_takes_no_time(piece):
+    """A megabyte of it in well below what a step of training takes, and nothing grows faster than the text."""
+    text = piece * (MB // len(piece))
+    began = time.process_time()
+    redact_sentence(text)
+    assert time.process_time() - began < 2
+
+
+def event(**given):
+    """A step of training with thirty metrics, as most events are."""
+    told = {
+        "metrics": dict.fromkeys(NAMES, 0.5),
+        "rng": {"seed": 42},
+        "data_slice": {"tokens_in": 1000, "tokens_out": 500},
+        "model_info": {"run_id": "abc", "git_sha": "9a3f" * 10, "phase": "train", "segment": 0},
+        "notes": [],
+    }
+    return Event(step=1, wall_time=1.0, **(told | given))
+
+
+NAMES = tuple(f"rewards/function_{n}/mean" for n in range(30))
+
+
+def test_an_event_without_a_secret_is_given_back_itself():
+    """And costs less than to write it as JSON does."""
+    one = event()
+    assert hidden(one) is one
+    assert best_of(lambda: hidden(one)) < 1.5 * best_of(lambda: encode(one))
+
+
+def best_of(action):
+    """The least time that two hundred calls took, of twenty tries."""
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        for _ in range(200):
+            action()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"metrics": {FORMS["jwt"]: 1.0}},
+        {"rng": {"seed": FORMS["jwt"]}},
+        {"data_slice": {"path": f"x?sig={FORMS['jwt']}"}},
+        {"model_info": {"run_id": "a", "args": {"x": [FORMS["jwt"]]}}},
+        {"model_info": {"run_id": FORMS["jwt"]}},
+        {"notes": [f"used {FORMS['jwt']}"]},
+    ],
+    ids=lambda field: next(iter(field)),
+)
+def test_every_field_of_an_event_is_looked_at(field):
+    """The event that was given stays as it was."""
+    one = event(**field)
+    before = msgspec.to_builtins(one)
+    assert FORMS["jwt"].encode() not in encode(hidden(one))
+    assert msgspec.to_builtins(one) == before
+
+
+def test_a_line_of_the_log_holds_no_secret(caplog):
+    """In its template, its arguments, its mapping, its traceback; and who groups by template still can."""
+    log = logger("rldk.test")
+    secret = FORMS["github"]
+    with caplog.at_level("DEBUG"):
+        log.warning("failed: %s at step %d", ValueError(secret), 3)
+        log.warning(f"failed: {secret}")  # noqa: G004  # that is what is tested
+        log.warning("%(hub_token)s", {"hub_token": RANDOM})
+        try:
+            raise ValueError(secret)
+        except ValueError:
+            log.exception("it failed")
+    assert secret not in caplog.text
+    assert RANDOM not in caplog.text
+    assert "ValueError: [hidden]" in caplog.text
+    assert caplog.records[0].msg == "failed: %s at step %d"
+    assert caplog.records[0].args[1] == 3
+
+
+def test_a_logger_hides_once():
+    """However often it is asked for."""
+    assert logger("rldk.test") is logger("rldk.test")
+    assert len(logging.getLogger("rldk.test").filters) == 1
