@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar, cast
 
@@ -31,6 +32,7 @@ _SECTION_OF_KIND: Final[dict[Kind, str]] = {
     "end": "summary",
 }
 _KIND_OF_SECTION: Final[dict[str, Kind]] = {section: kind for kind, section in _SECTION_OF_KIND.items()}
+_OF_SEGMENT: Final = re.compile(r"\S+ seed=(?P<seed>\S*) git_sha=(?P<git_sha>.*)", re.DOTALL)
 _RESERVED: Final = frozenset({*_KIND_OF_SECTION, "eval", "data", "metric", "step", "seq"})
 
 
@@ -304,7 +306,7 @@ class Segment(NamedTuple):
     @classmethod
     def parse(cls, tag: str, value: str) -> Segment:
         """Read the tag that `run_tags` wrote for it."""
-        time, _, step = value.partition("@")
+        time, _, step = value.partition(" ")[0].partition("@")
         return cls(float(time), int(tag.removeprefix("segment.")), int(step) if step else None)
 
 
@@ -343,8 +345,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
             continues=tags.get("continues"),
             began=float(tags.get("began", 0.0)),
             segments=tuple(sorted(starts)),
-            shas=dict(_by_segment(tags, "git_sha.")),
-            seeds={n: int(seed) if seed else None for n, seed in _by_segment(tags, "seed.")},
+            shas=dict(_by_segment(tags, "git_sha")),
+            seeds={n: int(seed) if seed else None for n, seed in _by_segment(tags, "seed")},
         )
 
     def segment_at(self, time: float) -> int:
@@ -361,8 +363,12 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         return {} if seed is None else {"seed": seed}
 
 
-def _by_segment(tags: Mapping[str, str], head: str) -> Iterator[tuple[int, str]]:
-    return ((int(key.removeprefix(head)), value) for key, value in tags.items() if key.startswith(head))
+def _by_segment(tags: Mapping[str, str], fact: str) -> Iterator[tuple[int, str]]:
+    """What the tags of the segments say of the commit or the seed, where they do."""
+    for key, value in tags.items():
+        told = _OF_SEGMENT.fullmatch(value) if key.startswith("segment.") else None
+        if told is not None:
+            yield int(key.removeprefix("segment.")), told[fact]
 
 
 def run_tags(run: Event) -> dict[str, str]:
@@ -370,9 +376,9 @@ def run_tags(run: Event) -> dict[str, str]:
     told = {key: run.model_info.get(key) for key in ("run_id", "git_sha", "trainer", "continues")}
     told |= {"seed": run.rng.get("seed"), "schema": run.v, "began": round(run.time - run.wall_time, 3)}
     step = "" if run.model_info.get("outside_training") else run.step
-    told[f"segment.{run.segment}"] = f"{run.time}@{step}"
-    for fact in ("git_sha", "seed"):  # a run that is resumed may have another commit, or another seed
-        told[f"{fact}.{run.segment}"] = "" if told[fact] is None else told[fact]
+    # A run that is resumed may have another commit, or another seed; `git_sha` and `seed` are the last ones.
+    seed, sha = ("" if told[fact] is None else told[fact] for fact in ("seed", "git_sha"))
+    told[f"segment.{run.segment}"] = f"{run.time}@{step} seed={seed} git_sha={sha}"
     return {key: str(value) for key, value in told.items() if value is not None}
 
 

@@ -26,6 +26,8 @@ _SHOWN: Final = {REPORT: "the report", "_post_mortem.md": "the post-mortem"}
 
 _LONGEST_BLOCK: Final = 4000
 _LONGEST_REASON: Final = 500
+_TRAINING_VIEW: Final = "?workflowType=machine_learning"
+"""Without it MLflow 3.17 opens a link among its pages for agents, where the run is an "evaluation"."""
 _FOR_LINKS: Final = 1200  # what is left free for them, until it is known whether the files arrived
 
 
@@ -95,7 +97,8 @@ def _link(name: str, what: str, page: str | None) -> str:
         return f"{what} is the artifact `{path}`"
     # Relative, for the page may have another address for those who look at it than for the training. Of a
     # name that must be quoted MLflow 3.17 opens the artifacts alone.
-    return f"[Open {what}](#{page.partition('#')[2]}/artifacts/{quote(path, errors='replace')})"
+    there = f"{page.partition('#')[2]}/artifacts/{quote(path, errors='replace')}"
+    return f"[Open {what}](#{there}{_TRAINING_VIEW})"
 
 
 def _told(health: Mapping[str, Any], stopped_by: str, room: int) -> str:

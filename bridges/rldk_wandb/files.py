@@ -1,18 +1,31 @@
-"""Which files belong to a run: what W&B keeps beside the rows, and what was logged as artifacts."""
+"""Which files belong to a run: what W&B keeps beside the rows, and what is logged as artifacts."""
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import wandb
 
     from rldk_wandb.offline import Artifact
 
+_logger = logging.getLogger(__name__)
+
 OURS: Final = "rldk"
 """The type of the artifact that the sink logs."""
+
+MOST_BYTES: Final = 2**30
+"""What such an artifact may hold, for W&B first copies all of it on this disk."""
+
+_ABOUT: Final = "What RLDK recorded of this run: the journal, and what was made of it."
+_NOT_IN_ARTIFACT_NAMES: Final = re.compile(r"[^\w.-]", re.ASCII)
+_LONGEST_ARTIFACT_NAME: Final = 128
 
 _FOLDER: Final = "wandb-files"
 _PRIVATE: Final = ("config.yaml", "wandb-metadata.json", "output.log")
@@ -20,6 +33,45 @@ _PRIVATE: Final = ("config.yaml", "wandb-metadata.json", "output.log")
 _SHOWN: Final = ("media/html", "rldk")
 """Where wandb puts the report that the sink shows in the workspace; the artifact has it, too."""
 _COPIES: Final = "run_table"  # what a logged table becomes, beside its file under `files`
+
+
+def log(run: wandb.Run, paths: Sequence[Path]) -> bool:
+    """Log files and folders as one artifact of the run; tell whether there was anything to log.
+
+    What is too large for it stays where it is, and a warning says so.
+
+    Raises:
+        UsageError: The run is finished.
+    """
+    held = list(_fitting(run.id, paths))
+    if not held:
+        return False
+    import wandb
+
+    name = _NOT_IN_ARTIFACT_NAMES.sub("-", f"rldk-{run.id}")[:_LONGEST_ARTIFACT_NAME]
+    artifact = wandb.Artifact(name, type=OURS, description=_ABOUT)
+    for path in held:
+        add = artifact.add_dir if path.is_dir() else artifact.add_file
+        add(str(path), name=path.name)
+    run.log_artifact(artifact)
+    return True
+
+
+def _fitting(run_id: str, paths: Sequence[Path]) -> Iterator[Path]:
+    """The smallest first, so that a large journal costs no report."""
+    room = MOST_BYTES
+    for size, path in sorted((_size(path), path) for path in paths):
+        room -= size
+        if room >= 0:
+            yield path
+        else:
+            text = "wandb: %s (%d MiB) is not in the artifact of run %s, which takes %d MiB; it stays there"
+            _logger.warning(text, path, size // 2**20, run_id, MOST_BYTES // 2**20)
+
+
+def _size(path: Path) -> int:
+    parts = path.rglob("*") if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in parts if part.is_file())
 
 
 def fetch(

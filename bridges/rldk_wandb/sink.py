@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,9 +11,8 @@ from weakref import WeakKeyDictionary
 
 from rldk.bridge import PREFIX, Home, Target, run_tags, tracker_metrics
 from rldk.errors import MissingDependencyError, SinkClosedError, SinkLostError
-from rldk_wandb import held, names, own, speech
+from rldk_wandb import files, held, names, own, speech
 from rldk_wandb.address import Address
-from rldk_wandb.files import OURS
 from rldk_wandb.names import SEQ, STEP, TIME
 
 if TYPE_CHECKING:
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 
 RAW: Final = "raw"
 TAG: Final = "tags/"
-
-_NOT_IN_ARTIFACT_NAMES: Final = re.compile(r"[^\w.-]", re.ASCII)
-_LONGEST_ARTIFACT_NAME: Final = 128
 
 _handed_over: WeakKeyDictionary[wandb.Run, float] = WeakKeyDictionary()
 """Time of the last event that each open run of this process was given: its wandb-core will write it."""
@@ -73,6 +68,7 @@ class WandbSink:
         self._logged: set[float] = set()
         self._spoken_until = 0.0
         self._step = 0
+        self._are_files_logged = False
         self._is_report_shown = False
 
     @classmethod
@@ -153,6 +149,8 @@ class WandbSink:
     def close(self, status: str | None, artifacts: Sequence[Path], *, is_exit: bool = False) -> None:
         """Log files and folders as one artifact, show the report, and finish the run if it is our own.
 
+        The artifact has the same name at each start of the run, so that a resumed run's is its next version.
+
         Any other run wandb itself ends with the process, and with the exit code that it has. A run of our
         own is finished without a status too, for nothing else makes sure that W&B has all of it; then it
         counts as preempted, which is what W&B calls a run that will go on elsewhere.
@@ -163,7 +161,7 @@ class WandbSink:
         with self._told_apart(self._run) as run:
             try:
                 there = [path for path in artifacts if path.exists()]
-                _log_files(run, there)
+                self._are_files_logged = self._are_files_logged or files.log(run, there)
                 self._is_report_shown = self._is_report_shown or speech.show_report(run, there, self._step)
             finally:
                 if self._owned:
@@ -198,7 +196,7 @@ class WandbSink:
         self._run = None
         self._defined.clear()
         self._logged.clear()
-        self._is_report_shown = False
+        self._are_files_logged = self._is_report_shown = False
         own.forget(run)
         return SinkLostError(f"wandb-core has died, killed or out of memory; W&B run {run.id} is opened anew")
 
@@ -254,19 +252,6 @@ def _home(run: wandb.Run) -> Home:
     if run.offline:  # then run.url prints a warning at every look
         return Home("wandb", run_id, str(Path(run.settings.sync_dir).absolute()))
     return Home("wandb", run_id, str(Address(run.entity, run.project, run_id)), run.url)
-
-
-def _log_files(run: wandb.Run, paths: Sequence[Path]) -> None:
-    if not paths:
-        return
-    import wandb
-
-    name = _NOT_IN_ARTIFACT_NAMES.sub("-", f"rldk-{run.id}")[:_LONGEST_ARTIFACT_NAME]
-    artifact = wandb.Artifact(name, type=OURS)
-    for path in paths:
-        add = artifact.add_dir if path.is_dir() else artifact.add_file
-        add(str(path), name=path.name)
-    run.log_artifact(artifact)
 
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ def test_on_a_server_it_links_to_the_page_of_the_report(
     """The link is the one that the UI itself gives an artifact, whatever address the UI has."""
     home = ended(run, end(event, 1), report)
     page = f"#/experiments/0/runs/{home.run_id}/artifacts/rldk/fox_report.html"
-    assert f"[Open the report]({page})" in note_of(home)
+    assert f"[Open the report]({page}?workflowType=machine_learning)" in note_of(home)
     assert home.url == f"{mlflow_server}/{page.partition('/artifacts')[0]}"
 
 

@@ -105,7 +105,7 @@ def test_later_segments_are_told_too(tmp_path):
     first = event(0, kind="run")
     deliver(first, [event(1, metrics={"a": 1}), more, event(10, metrics={"a": 2})])
     run = WandbFile(wandb_file(tmp_path)).run()
-    assert (run.config["rldk/segment.1"], run.config["lr"]) == (f"{more.time}@4", 0.2)
+    assert (run.config["rldk/segment.1"], run.config["lr"]) == (f"{more.time}@4 seed=42 git_sha=abc123", 0.2)
     assert "run" in [e.kind for e in WandbAdapter(str(wandb_file(tmp_path))).events()][1:]
 
 
