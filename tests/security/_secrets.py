@@ -60,7 +60,7 @@ PLACES = {
     "a webhook of Slack": "https://hooks.slack.com/services/T00/B00/{}",
     "a webhook of Discord": "https://discord.com/api/webhooks/123/{}",
     "netrc": "machine api.wandb.ai login user password {}",
-    "a service account": '{{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\\n{}\\n"}}',
+    "a service account": '{{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\\n{}"}}',
     "PEM": "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n{}\n-----END RSA PRIVATE KEY-----",
 }
 """Texts that give a secret away which itself has no form."""
