@@ -25,7 +25,7 @@ def _reserve(ctx: typer.Context, asked: bool) -> bool:  # noqa: FBT001  # typer'
     return asked
 
 
-Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_A_SOURCE, show_default=False)]
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE", help=_A_SOURCE, show_default=False)]
 """The runs that a command is about."""
 Runs = Annotated[
     list[str] | None,
