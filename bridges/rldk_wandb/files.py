@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from rldk.bridge import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from rldk_wandb.offline import Artifact
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 OURS: Final = "rldk"
 """The type of the artifact that the sink logs."""
