@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -24,6 +25,7 @@ _T = TypeVar("_T")
 PREFIX: Final = "part-"
 ENDING: Final = ".parquet"
 _KEY: Final = b"rldk"
+_S3: Final = ("s3://", "s3a://")
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -138,17 +140,19 @@ def opened(target: str, storage: Mapping[str, Any]) -> Iterator[Files]:
         TargetError: What is done inside fails.
         MissingDependencyError: pyarrow, or what the file system needs, is not installed.
     """
-    arrow()
-    try:
-        fsspec = importlib.import_module("fsspec.core")
-    except ImportError as error:
-        raise MissingDependencyError("writing a data set", "fsspec", "parquet") from error
+    extra = "s3" if target.startswith(_S3) else "parquet"
+    for library in ("pyarrow", "fsspec"):
+        if find_spec(library) is None:
+            raise MissingDependencyError("a data set", library, extra)
+    fsspec = importlib.import_module("fsspec.core")
     shown = redact_text(target)
     remedy = "check the folder or URL, its credentials, and that its place can be reached"
     try:
         fs, path = fsspec.url_to_fs(target, **storage)
         yield Files(fs, path.rstrip("/"))
     except ImportError as error:
+        if extra == "s3":
+            raise MissingDependencyError("a data set in S3", "s3fs", extra) from error
         raise TargetError(shown, str(error), "install what fsspec needs for it") from error
     except _failures() as error:
         raise TargetError(shown, redact_text(str(error) or type(error).__name__), remedy) from error

@@ -41,7 +41,8 @@ def opened(uri: str) -> Iterator[ServerTables]:
         MissingDependencyError: SQLAlchemy, or the driver, is not installed.
     """
     if find_spec("sqlalchemy") is None:
-        raise MissingDependencyError(f"reading {client.without_secrets(uri)}", "sqlalchemy", "mlflow")
+        extras = "mlflow,postgresql" if uri.startswith("postgresql") else "mlflow"
+        raise MissingDependencyError(f"reading {client.without_secrets(uri)}", "sqlalchemy", extras)
     sqlalchemy = importlib.import_module("sqlalchemy")
     try:
         url = _with_driver(_parsed(sqlalchemy, uri))

@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from rldk.bridge import Target
+from rldk.errors import MissingDependencyError
 from rldk.testing import runs
 from rldk.testing.courier import Course, deliver
 from rldk.testing.law import LawBrokenError, check_read_back, check_round_trip
+
+try:
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise MissingDependencyError("rldk.testing.conformance", "hypothesis", "testing") from error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

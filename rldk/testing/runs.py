@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from hypothesis import strategies as st
-
+from rldk.errors import MissingDependencyError
 from rldk.event import Event
 from rldk.testing.courier import Course
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise MissingDependencyError("rldk.testing.runs", "hypothesis", "testing") from error
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
