@@ -17,6 +17,7 @@ _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _PLAIN_BLOCKS: Final = ".:-=+*#@"
 BROKEN: Final = "!"
 """The block of what is not finite."""
+_ROUNDING: Final = 1e-12
 _UNSEEN: Final = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -60,6 +61,7 @@ def sparkline(points: Sequence[Point], first: int, last: int, width: int, *, is_
     finite = [value for value in columns if value is not None and math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     span = high / 2 - low / 2  # halves, so that no difference is beyond the floats
+    span = span if span > _ROUNDING * max(abs(low), abs(high)) else 0.0
 
     def block(value: float | None) -> str:
         if value is None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _WIDE: Final = 116
 _LABEL: Final = 11
 _NUMBER: Final = 10
-_LONGEST_NAME: Final = 34
+_LONGEST_NAME: Final = 30
+_WIDEST_FACTS: Final = 72
 _SHORTEST_SPARK: Final = 6
 _LONGEST_SPARK: Final = 60
 _FEWEST_ROWS: Final = 3
@@ -66,12 +67,12 @@ def lines(told: Standing, size: Size) -> list[Text]:
 
 
 def _side_by_side(told: Standing, size: Size, room: int) -> Iterator[Text]:
-    left_width = size.width * 3 // 5
+    left_width = max(size.width * 3 // 5, size.width - _WIDEST_FACTS)
     left = _table(told, size._replace(width=left_width, height=room))
     right = _facts(told, size._replace(width=size.width - left_width - 3, height=room), is_tall=True)
     bar = "|" if size.is_plain else "│"
     for place in range(max(len(left), len(right))):
-        line = left[place].copy() if place < len(left) else Text()
+        line = Text().append_text(left[place]) if place < len(left) else Text()
         line.truncate(left_width, pad=True)
         line.append(f" {bar} ", style="dim")
         line.append_text(right[place] if place < len(right) else Text())
@@ -180,8 +181,9 @@ def _chosen(rows: list[Row], room: int) -> list[Row]:
 
 def _row(row: Row, columns: _Columns, told: Standing, is_firing: bool) -> Text:  # noqa: FBT001  # it is what is drawn
     trace, is_plain = row.trace, columns.is_plain
-    line = Text(clean(row.name, is_plain=is_plain), style="yellow" if is_firing else "")
-    line.truncate(columns.name, overflow="crop" if is_plain else "ellipsis", pad=True)
+    name = Text(clean(row.name, is_plain=is_plain))
+    name.truncate(columns.name, overflow="crop" if is_plain else "ellipsis", pad=True)
+    line = Text().append(name.plain, style="yellow" if is_firing else "default")
     is_broken = trace.last.value - trace.last.value != 0
     line.append(f"{number(trace.last.value):>{_NUMBER}}", style="bold red" if is_broken else "bold")
     change = trace.change
@@ -238,7 +240,7 @@ def _labelled(label: str, told: Iterable[Text], size: Size, *, is_wrapped: bool 
     drawn: list[Text] = []
     for line in told:
         for part in _wrapped(line, max(size.width - _LABEL, 8)) if is_wrapped else [line]:
-            head = Text(f"{'' if drawn else label:<{_LABEL}}", style="cyan")
+            head = Text().append(f"{'' if drawn else label:<{_LABEL}}", style="cyan")
             drawn.append(head.append_text(part))
     return drawn
 
@@ -257,7 +259,7 @@ def _wrapped(line: Text, width: int) -> list[Text]:
 
 def _verdict(told: Standing) -> Text:
     health = told.health
-    line = Text(clean(health.verdict), style=_LEVELS.get(health.verdict, "dim"))
+    line = Text().append(clean(health.verdict), style=_LEVELS.get(health.verdict, "dim"))
     if health.firing:
         line.append(f"  firing: {clean(', '.join(health.firing))}", style="default")
     return line

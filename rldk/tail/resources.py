@@ -38,11 +38,11 @@ def _gpu(sample: Mapping[str, int | float], number: int) -> Iterator[str]:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.0f} %"
+    return f"{value:.0f}%"
 
 
 def _fraction(value: float) -> str:
-    return f"{value:.0%}".replace("%", " %")
+    return f"{value:.0%}"
 
 
 def _bytes(value: float) -> str:

@@ -75,8 +75,8 @@ def test_80_by_24_shows_what_matters(told):
         "rules cannot judge",
         "40 critical KL drift: far off",
         "mlflow  has nothing so far, 44 events wait",
-        "cpu 50 % · memory 50 %",
-        "gpu0 99 %",
+        "cpu 50% · memory 50%",
+        "gpu0 99%",
     ):
         assert shown in text, text
 
@@ -131,6 +131,7 @@ def points(*values):
     [
         ((1, 2, 3, 4, 5, 6, 7, 8), 8, "▁▂▃▄▅▆▇█"),
         ((1, 1, 1), 8, "▄▄▄"),
+        ((0.1, 0.1, 0.1, 0.1, 0.1), 2, "▄▄"),
         ((1, math.nan, 2, math.inf), 8, "▁!█!"),
         ((-1.7e308, 1.7e308), 8, "▁█"),
         ((1, 1, 5, 5), 2, "▁█"),
