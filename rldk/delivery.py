@@ -14,7 +14,7 @@ import msgspec
 
 from rldk import journal
 from rldk.cursor import Cursor, CursorFile, beginning, is_at
-from rldk.errors import SinkBusyError, SinkClosedError, SinkLostError, SinkRejectedError
+from rldk.errors import SinkBusyError, SinkClosedError, SinkLostError, SinkRejectedError, in_short
 from rldk.hiding import hidden
 from rldk.redact import logger, redact_text
 
@@ -292,7 +292,7 @@ class Delivery:
 
     def _failed(self, what: str, error: BaseException) -> None:
         self._failures += 1
-        reason = f"{what} failed: {type(error).__name__}: {error}"
+        reason = f"{what} failed: {in_short(error)}"
         self._note(reason)
         level = logging.DEBUG if self._failing_since else logging.WARNING
         _logger.log(level, "%s: %s; trying again, events wait in %s", self._sink.name, reason, self._path)

@@ -160,6 +160,19 @@ def test_a_dead_tracker_is_said_once_and_what_waits_is_counted(path, append, mak
     assert report.reasons == ("open failed: ConnectionError: refused",)
 
 
+def test_a_server_that_is_not_there_is_told_in_a_few_words(path, append, make_event):
+    """Of the layers that a client wraps around a refused connection, the server and the reason are left."""
+    append(0)
+    sink, layers = (
+        MemorySink(),
+        RuntimeError("request to http://127.0.0.1:9/api/create failed with Pool(...)"),
+    )
+    layers.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    sink.faults = [layers] * 10_000
+    report = deliver(path, sink, make_event, deadline_s=0.1)
+    assert report.reasons == ("open failed: http://127.0.0.1:9 cannot be reached: Connection refused",)
+
+
 def test_a_next_start_goes_on_where_the_last_one_ended(path, append, make_event):
     """The saved cursor keeps what was accepted from being sent again."""
     append(0, 1)
