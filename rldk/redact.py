@@ -79,14 +79,17 @@ _HINTS: Final = (
 """Words without one of which nothing is a secret by the name before it; to look for each is quick."""
 _QUERY: Final = re.compile(r"(?<=[?&;])([\w.\-%]{1,64}=)([^&\s#;\"'<>\\]+)")
 _QUERY_NAME: Final = re.compile(r"key|token|secret|passw(or)?d|sig(nature)?|credential|auth|code|sas|pwd")
-_ASSIGNED: Final = re.compile(
+_NAME: Final = re.compile(
     r"(?<![\w.\-])(?P<dashes>-{1,2})?(?P<name>[A-Za-z_][\w.\-]{1,63})(?P<closed>\\{0,4}[\"'])?"
     r"(?P<sign>\s{0,4}[=:]>?\s{0,4}|(?(dashes)(?:\s{0,2},\s{0,2}(?=\\{0,4}[\"'])|\s{1,4}(?=[^\s\-]))|(?!)))"
-    r"(?P<scheme>(?:Bearer|Basic|Token|Digest|ApiKey)\s{1,4})?"
-    r"(?:(?P<open>\\{1,4}[\"'])(?P<escaped>[^\"'\\]*+)|\"(?P<double>(?:[^\"\\]|\\.)*+)|'(?P<single>(?:[^'\\]|\\.)*+)"
+)
+_VALUE: Final = re.compile(
+    r"(?:(?:Bearer|Basic|Token|Digest|ApiKey)\s{1,4})?"
+    r"(?:\\{1,4}[\"'](?P<escaped>[^\"'\\]*+)|\"(?P<double>(?:[^\"\\]|\\.)*+)|'(?P<single>(?:[^'\\]|\\.)*+)"
     r"|(?P<bare>[^\s,;&\"'(){}<>\\|]++))",
     re.DOTALL,
 )
+_WORD: Final = re.compile(r"\\{0,4}[\"']?(?P<word>[^\s,;&=:\"'(){}<>\\|]{1,512})")
 _URL_END: Final = re.compile(r"[\s\"'<>\\]")
 _AUTHORITY_END: Final = re.compile(r"[/?#]")
 _QUERY_BEGIN: Final = re.compile(r"[?#]")
@@ -267,7 +270,7 @@ def _named(text: str, words: str) -> str:
         text = _SAID_KEY.sub(rf"\1{HIDDEN}", text)
     if "=" in text and ("?" in text or "&" in text or ";" in text):
         text = _QUERY.sub(_queried, text)
-    return _ASSIGNED.sub(_assigned, text)
+    return _assigned(text)
 
 
 def _header(found: re.Match[str]) -> str:
@@ -287,22 +290,33 @@ def _queried(found: re.Match[str]) -> str:
     return f"{found[1]}{HIDDEN}" if is_secret and not _PLAIN_VALUE.fullmatch(value) else found[0]
 
 
-def _assigned(found: re.Match[str]) -> str:
-    name, sign = found["name"], found["sign"].strip()
-    kind = _kind(name)
-    part = next(part for part in ("escaped", "double", "single", "bare") if found[part] is not None)
-    value = found[part]
-    if not kind or not value or value.startswith(HIDDEN) or (part == "bare" and HIDDEN.startswith(value)):
-        return found[0]
-    is_prose = sign == ":" and part == "bare" and not found["closed"]
-    if kind == "strong":
-        is_secret = not _PLAIN_VALUE.fullmatch(value) or not is_prose
-    elif kind == "weak":
-        is_secret = _is_random(value) if is_prose else not _PLAIN_VALUE.fullmatch(value)
-    else:
-        is_secret = _is_random(value)
-    start, end = (edge - found.start() for edge in found.span(part))
-    return f"{found[0][:start]}{HIDDEN}{found[0][end:]}" if is_secret else found[0]
+def _assigned(text: str) -> str:
+    """Hide the values of names that say that they are secrets; those of others are looked into."""
+    told, at = [], 0
+    for found in _NAME.finditer(text):
+        if found.start() >= at and (kind := _kind(found["name"])):
+            start, end = _value(text, found, kind)
+            if start < end:
+                told += [text[at:start], HIDDEN]
+                at = end
+    return "".join([*told, text[at:]]) if told else text
+
+
+def _value(text: str, found: re.Match[str], kind: str) -> tuple[int, int]:
+    """Where the secret begins and ends that has a name; the same twice where there is none."""
+    is_prose = (
+        ":" in found["sign"] and not found["closed"] and text[found.end() : found.end() + 1] not in {"'", '"'}
+    )
+    if kind == "maybe" or (kind == "weak" and is_prose):  # the word must look random
+        word = _WORD.match(text, found.end())
+        return word.span("word") if word and _is_random(word["word"]) else (0, 0)
+    value = _VALUE.match(text, found.end())
+    if value is None:
+        return 0, 0
+    said = value[value.lastgroup or 0]
+    is_plain = _PLAIN_VALUE.fullmatch(said) is not None and (kind == "weak" or is_prose)
+    is_hidden = said.startswith(HIDDEN) or not said
+    return (0, 0) if is_plain or is_hidden else value.span(value.lastgroup or 0)
 
 
 def _urls(text: str) -> str:
