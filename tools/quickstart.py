@@ -2,18 +2,18 @@
 """Does the first hour work as docs/quickstart.md tells? Runs the page's blocks in one fresh folder.
 
 `python tools/quickstart.py` runs the page and says where it prints something else than the page shows;
-`--write` puts what was printed into the page. A bash block is run, and the `text` block behind it is what it
-prints. HTML comments, which readers do not see, tell of the block that follows: `<!-- run: skip -->`;
-`file=NAME`, the block is that file; `edit=NAME`, the block, a diff, changes that file; `background=WORDS`,
-it is a server, ready when it has printed these words; `head=N`, `tail=M` and `only=PATTERN`, only such lines
-are shown; `stop`, without a block, ends the server as Ctrl-C does.
+`--write` puts what was printed into the page, and `--times` how long that took, too: for an idle machine.
+A bash block is run, and the `text` block behind it is what it prints. HTML comments, which readers do not
+see, tell of the block that follows: `<!-- run: skip -->`; `file=NAME`, the block is that file; `edit=NAME`,
+the block, a diff, changes that file; `background=WORDS`, it is a server, ready when it has printed these words;
+`head=N`, `tail=M` and `only=PATTERN`, only such lines are shown; `stop`, without a block, ends the server as
+Ctrl-C does.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -153,10 +153,10 @@ class Session:
         self.server = None
 
 
-def played(text: str) -> tuple[str, list[Difference]]:
+def played(text: str, *, is_timed: bool = False) -> tuple[str, list[Difference]]:
     """Run a page's blocks in a fresh folder; gives the page with what they print, and where that differs."""
     with _session() as session:
-        parts = [_section(part, session) for part in _SECTION.split(text)]
+        parts = [_section(part, session, is_timed=is_timed) for part in _SECTION.split(text)]
     return "".join(parts), session.differences
 
 
@@ -169,11 +169,11 @@ def alike(text: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _section(text: str, session: Session) -> str:
+def _section(text: str, session: Session, *, is_timed: bool) -> str:
     begin = time.monotonic()
     text = _BLOCK.sub(lambda block: _played(block, session), text)
     took = max(_ROUND_S, _ROUND_S * round((time.monotonic() - begin) / _ROUND_S))
-    return _TOOK.sub(f"*About {took} s", text)
+    return _TOOK.sub(f"*About {took} s", text) if is_timed else text
 
 
 def _played(block: re.Match[str], session: Session) -> str:
@@ -299,10 +299,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the page; `--write` renews it."""
+    """Run the page; `--write` and `--times` renew it."""
     text = PAGE.read_text(encoding="utf-8")
-    renewed, differences = played(text)
-    if "--write" in arguments:
+    renewed, differences = played(text, is_timed="--times" in arguments)
+    if {"--write", "--times"} & set(arguments):
         PAGE.write_text(renewed, encoding="utf-8")
         return 0
     for each in differences:
@@ -311,5 +311,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    shutil.which("bash") or sys.exit("bash is needed")
     sys.exit(main(sys.argv[1:]))

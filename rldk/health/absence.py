@@ -19,8 +19,8 @@ def why_absent(name: str, part: str, window: Window) -> str:
     if part in {"resource", "checkpoint"}:
         return f"{name} was not measured"
     trainer = window.trainer
-    if name == "kl_mean" and trainer in _HAS_KL and window.argument("beta") == 0:
-        return f"beta is 0, so {trainer} measures no KL to a reference"
+    if name == "kl_mean" and trainer in _HAS_KL:
+        return _no_kl(trainer, is_off=window.argument("beta") == 0)
     lines = [(m, line) for m, line in catalog.logged_by(trainer) if m.name == name] if trainer else []
     if not trainer or not lines:
         who = f"{trainer} does not log" if trainer else "the run has not logged"
@@ -30,3 +30,9 @@ def why_absent(name: str, part: str, window: Window) -> str:
         return f"{trainer} of TRL {window.trl} does not log {name}"
     notes = "; ".join(line.note for line in now if line.note)
     return f"{name} was not logged" + (f" ({notes})" if notes else "")
+
+
+def _no_kl(trainer: str, *, is_off: bool) -> str:
+    if is_off:
+        return f"beta is 0, so {trainer} measures no KL to a reference"
+    return f"kl_mean was not logged; {trainer} measures it only where beta is not 0"
