@@ -60,9 +60,9 @@ def _is_about_a_file(error: Exception) -> bool:
 
 
 def _usage(error: Any) -> str:  # noqa: ANN401  # a class of typer's copy of click
-    command = error.ctx.command_path if error.ctx is not None else "rldk"
+    typed = error.ctx.command_path.split()[1:] if error.ctx is not None else []
     said = error.format_message().rstrip().removesuffix(".")
-    return f"{said}; see {command} --help"
+    return f"{said}; see {' '.join(['rldk', *typed, '--help'])}"
 
 
 def _where_to_tell() -> str:

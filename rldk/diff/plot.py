@@ -40,6 +40,7 @@ _STRETCHES: Final = 300
 _MANY: Final = 60
 _STEEP: Final = 1e3
 _HUGE: Final = 1e100
+_TINY: Final = 1e-100
 _NAME: Final = 34
 _STYLE: Final[dict[str, Any]] = {
     "font.size": 8.5,
@@ -182,7 +183,7 @@ def _label(axes: Axes, metric: Metric) -> None:
 
 def _line(axes: Axes, series: Series, colour: str, order: int) -> None:
     finite = np.isfinite(series.values)
-    x, y = series.steps[finite], np.clip(series.values[finite], -_HUGE, _HUGE)
+    x, y = series.steps[finite], _drawable(series.values[finite])
     if not len(y):
         return
     if series.phase == "eval" or len(y) <= _MANY:
@@ -191,6 +192,11 @@ def _line(axes: Axes, series: Series, colour: str, order: int) -> None:
     kept = numbers.thinned(x, y, _STRETCHES)
     axes.plot(x[kept], y[kept], color=colour, linewidth=0.6, alpha=0.35, zorder=order)
     axes.plot(*numbers.running_median(x, y), color=colour, linewidth=1.7, zorder=order + 2)
+
+
+def _drawable(values: Values) -> Values:
+    """Bring numbers at the ends of the floats to where matplotlib can reckon with them."""
+    return np.where(np.abs(values) < _TINY, 0.0, np.clip(values, -_HUGE, _HUGE))
 
 
 def _broken(axes: Axes, series: Series, colour: str) -> None:
@@ -218,7 +224,7 @@ def _broken(axes: Axes, series: Series, colour: str) -> None:
 
 def _scale(axes: Axes, values: list[Values]) -> None:
     """Take a logarithm where a few numbers would press all others flat."""
-    finite = np.concatenate([each[np.isfinite(each)] for each in values])
+    finite = np.concatenate([_drawable(each[np.isfinite(each)]) for each in values])
     if len(finite) and finite.min() > 0 and finite.max() / np.quantile(finite, 0.05) > _STEEP:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
