@@ -20,7 +20,7 @@ import urllib.request
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.error import URLError
 
 if TYPE_CHECKING:
@@ -185,21 +185,28 @@ def _when_ready(address: str, server: subprocess.Popen[bytes]) -> str:
     raise RuntimeError("mlflow server did not start")
 
 
-def record(address: str, folder: Path) -> tuple[str, Path]:
-    """Record a training for each learning rate; the experiment's id, and the report of the last one."""
+class Recorded(NamedTuple):
+    """Where the runs are: the page of their experiment, that of the last run, and its report on the disk."""
+
+    experiment: str
+    run: str
+    report: Path
+
+
+def record(address: str, folder: Path) -> Recorded:
+    """Record a training for each learning rate."""
     import mlflow
     import torch
 
     torch.set_num_threads(1)  # so small a model only waits for the others
     mlflow.set_tracking_uri(address)
-    experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
-    report = folder
+    experiment = f"{address}/#/experiments/{mlflow.set_experiment(EXPERIMENT).experiment_id}"
     for rate in RATES:
         name = f"grpo-lr-{rate}"
-        with mlflow.start_run(run_name=name):
+        with mlflow.start_run(run_name=name) as run:
             callback = train(folder / name, steps=STEPS, run_id=name, learning_rate=float(rate))
-        report = callback.journal_path.with_name(f"{name}_report.html")
-    return experiment, report
+    report = callback.journal_path.with_name(f"{name}_report.html")
+    return Recorded(experiment, f"{experiment}/runs/{run.info.run_id}", report)
 
 
 def save(name: str, picture: bytes) -> None:
@@ -231,13 +238,11 @@ def charts(page: Page, experiment: str) -> bytes:
     return page.screenshot()
 
 
-def overview(page: Page, experiment: str) -> bytes:
+def overview(page: Page, run: str) -> bytes:
     """What a run's own page says first: the verdict, the numbers, the tags."""
-    page.goto(f"{experiment}/runs{_TRAINING}")
-    page.get_by_role("link", name=f"grpo-lr-{RATES[-1]}", exact=True).click()
-    page.get_by_text("RLDK health").wait_for()
-    if (more := page.get_by_role("button", name="Show more")).is_visible():
-        more.click()
+    page.goto(f"{run}{_TRAINING}")
+    page.get_by_text("Show more", exact=True).click()
+    page.get_by_text("Show less", exact=True).wait_for()
     page.get_by_text("rldk.health", exact=True).first.wait_for()
     page.mouse.move(0, 0)
     return page.screenshot()
@@ -246,15 +251,14 @@ def overview(page: Page, experiment: str) -> bytes:
 def main() -> None:
     """Write the pictures anew."""
     with tempfile.TemporaryDirectory() as name, mlflow_server(Path(name)) as address, browser() as chromium:
-        experiment, report = record(address, Path(name))
+        recorded = record(address, Path(name))
         with profile(chromium) as context:
             context.set_default_timeout(_PATIENCE_S * 1000)
-            experiment_page = f"{address}/#/experiments/{experiment}"
-            save("mlflow-ui", charts(context.new_page(), experiment_page))
-            save("mlflow-run", overview(context.new_page(), experiment_page))
+            save("mlflow-ui", charts(context.new_page(), recorded.experiment))
+            save("mlflow-run", overview(context.new_page(), recorded.run))
+        with profile(chromium, viewport={"width": 1100, "height": 1500}) as context:
             page = context.new_page()
-            page.set_viewport_size({"width": 1100, "height": 1500})
-            page.goto(report.as_uri())
+            page.goto(recorded.report.as_uri())
             save("report", page.screenshot())
 
 

@@ -133,9 +133,11 @@ def _line(rule: Mapping[str, Any]) -> str:
     title, name = _inline(rule.get("title") or rule.get("rule")), _inline(rule.get("rule"))
     first, last = rule.get("first_step"), rule.get("last_step")
     steps = f"step {first}" if first == last else f"steps {first} to {last}"
-    when = f"firing, first at step {first}" if rule.get("state") == "firing" else f"over, {steps}"
-    reason = f": {_inline(rule['reason'])}" if rule.get("reason") else ""
-    return f"- **{_inline(rule.get('severity'))}** {title} (`{name}`), {when}{reason}"
+    is_firing = rule.get("state") == "firing"
+    when = f"firing, first at step {first}" if is_firing else f"over, {steps}"
+    # What a rule sees is what it sees at the end.
+    seen = f"{'' if is_firing else '; now'}: {_inline(rule['reason'])}" if rule.get("reason") else ""
+    return f"- **{_inline(rule.get('severity'))}** {title} (`{name}`), {when}{seen}"
 
 
 def _more(count: int) -> str:

@@ -62,7 +62,7 @@ def test_it_tells_the_verdict_the_rules_and_where_the_report_is(
         "**RLDK health: critical**, stopped by stall@160 · the report is the artifact `rldk/fox_report.html`",
         "",
         "- **warning** Kl drift (`kl_drift`), firing, first at step 110: &lt;b&gt;KL&lt;/b&gt; is high",
-        "- **critical** Stall (`stall`), over, steps 110 to 160: steps take 4 s",
+        "- **critical** Stall (`stall`), over, steps 110 to 160; now: steps take 4 s",
         "- **warning** Value loss (`value_loss`), over, step 110",
         END,
     ]
