@@ -19,7 +19,7 @@ from rldk.health.monitor import Monitor
 from rldk.health.monitor import facts as alert_facts
 from rldk.health.rules import built_in
 from rldk.normalize import normalize, with_own
-from rldk.redact import redact_text
+from rldk.redact import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rldk.settings import Settings
 
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 
 class Clock(Protocol):
@@ -208,7 +208,7 @@ class Recorder:
     def _say(self, step: int, notes: Iterable[str]) -> None:
         for note in notes:
             level = logging.DEBUG if note in self._said else logging.WARNING
-            _logger.log(level, "step %d: %s", step, redact_text(note))
+            _logger.log(level, "step %d: %s", step, note)
             self._said.add(note)
 
     def lap(self, step: int) -> None:
@@ -260,9 +260,9 @@ class Recorder:
             changes = self.monitor.take(event)
             if not (is_due or changes or self.monitor.notes):
                 return event, False
-            said = [redact_text(note) for note in (*notes, *self.monitor.notes)]
-            event = msgspec.structs.replace(event, data_slice=dict(data_slice), notes=said)
-            self.journal.append(event)
+            said = [*notes, *self.monitor.notes]
+            told = msgspec.structs.replace(event, data_slice=dict(data_slice), notes=said)
+            event = self.journal.append(told)
             alerts = [self._append_alert(change) for change in changes]
         for each in self._deliveries:
             each.wake(event.seq + len(alerts))
@@ -297,8 +297,7 @@ class Recorder:
         told = {"alert": alert_facts(change, self.monitor)}
         alert = self._event("alert", change.step, {change.rule.name: change.level}, "train", told)
         alert.notes.append(change.message)
-        self.journal.append(alert)
-        return alert
+        return self.journal.append(alert)
 
     def _remember(self) -> None:
         """Have the rules know what the journal holds of the run's earlier starts."""

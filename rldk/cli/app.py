@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -31,15 +32,25 @@ from rldk.redact import redact_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from rich.text import Text
+
     from rldk.errors import RLDKError
 
 __all__ = ["FOUND", "MISUSED", "UNREADABLE", "app", "console", "errors", "fail", "notes", "progress_bar"]
 
 _LETTERS_SHOWN = 50
+_HIDDEN_MARKUP = re.compile(r"(?<!\\)\[hidden\]")
 
 
 class _Console(Console):
     """A console that leaves it to the application what becomes of a closed pipe."""
+
+    def render_str(self, text: str, **given: Any) -> Text:  # noqa: ANN401  # rich's own
+        """Show a text, also in a cell of a table, without the secrets in it."""
+        hidden = redact_text(text)
+        if hidden != text and given.get("markup", True) is not False:
+            hidden = _HIDDEN_MARKUP.sub(r"\\[hidden]", hidden)  # else rich takes it for a style
+        return super().render_str(hidden, **given)
 
     def on_broken_pipe(self) -> None:
         """Go on raising the error."""
@@ -147,6 +158,9 @@ def main(
         raise typer.Exit(MISUSED)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # they say a lot, and we say what matters
     os.environ.setdefault("WANDB_SILENT", "true")
+    # Files come through the server: its store, which it would name, is not for everyone (docs/deployment.md)
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 

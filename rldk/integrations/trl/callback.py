@@ -27,6 +27,7 @@ from rldk.integrations.trl.stopping import Stop
 from rldk.integrations.trl.watch import Wanted, Watch
 from rldk.journal import SUFFIX, Journal
 from rldk.recorder import Recorder
+from rldk.redact import logger
 from rldk.report import closing, status
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from rldk.recorder import Run
     from rldk.settings import Settings
 
-_logger = logging.getLogger(__name__)
+_logger = logger(__name__)
 
 _HASTY_S: Final = 2.0
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}

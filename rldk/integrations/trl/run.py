@@ -15,7 +15,6 @@ from rldk.identity import Identity
 from rldk.integrations.trl.boundary import tried
 from rldk.normalize import derived, units
 from rldk.recorder import Run
-from rldk.redact import redact
 
 if TYPE_CHECKING:
     from transformers import TrainerState, TrainingArguments
@@ -29,7 +28,7 @@ _TRAINERS: Final = ("PPO", "GRPO", "RLOO", "DPO", "OnlineDPO", "KTO", "Reward", 
 
 
 def describe(args: TrainingArguments, who: Identity) -> Run:
-    """Tell what the run event says: trainer, seed, versions, arguments without secrets, units."""
+    """Tell what the run event says: trainer, seed, versions, arguments, units."""
     trainer, versions = trainer_name(args), _versions()
     facts = {
         "versions": versions,
@@ -38,7 +37,7 @@ def describe(args: TrainingArguments, who: Identity) -> Run:
         "report_to": list(args.report_to or []),
         "units": units(trainer, versions.get("trl", "")),
         "derived": derived(trainer, versions.get("trl", "")) or None,
-        "args": redact(msgspec.to_builtins(args.to_dict(), str_keys=True, enc_hook=str)),
+        "args": msgspec.to_builtins(args.to_dict(), str_keys=True, enc_hook=str),
     }
     return Run(
         run_id=who.run_id,
