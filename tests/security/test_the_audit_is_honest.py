@@ -70,7 +70,9 @@ def test_what_is_known_is_named(tmp_path, service):
 
 def test_every_pin_is_asked_about(tmp_path, service):
     """Of our own list, too; and only then all is well."""
-    pins = [pin for pin in MAIN.read_text().splitlines() if "==" in pin and not pin.lower().startswith("jinja2=")]
+    pins = [
+        pin for pin in MAIN.read_text().splitlines() if "==" in pin and not pin.lower().startswith("jinja2=")
+    ]
     pinned = sorted(re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower() for pin in pins)
     (tmp_path / "pins.txt").write_text("\n".join(pins))
     done = audit(tmp_path / "pins.txt", "--osv-url", service[0])
