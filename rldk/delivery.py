@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import msgspec
 
 from rldk import journal
+from rldk.causes import in_short
 from rldk.cursor import Cursor, CursorFile, beginning, is_at
-from rldk.errors import SinkBusyError, SinkClosedError, SinkLostError, SinkRejectedError, in_short
+from rldk.errors import SinkBusyError, SinkClosedError, SinkLostError, SinkRejectedError
 from rldk.hiding import hidden
 from rldk.redact import logger, redact_text
 

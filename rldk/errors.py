@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rldk.redact import redact_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-
-_SERVER: Final = re.compile(r"https?://[^/\s'\"]+")
 
 
 class RLDKError(Exception):
@@ -29,16 +24,6 @@ class RLDKError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args, self.__dict__)
-
-
-def in_short(error: BaseException) -> str:
-    """Name an error in a few words: of layers around a connection that failed, the server and why."""
-    root, server = error, _SERVER.search(str(error))
-    while (inner := root.__cause__ or root.__context__) is not None:
-        root = inner
-    if server and root is not error and isinstance(root, ConnectionError | TimeoutError | socket.gaierror):
-        return f"{server[0]} cannot be reached: {root.strerror or root}"
-    return f"{type(error).__name__}: {error}"
 
 
 def _restored(kind: type[RLDKError], args: tuple[Any, ...], facts: dict[str, Any]) -> RLDKError:
