@@ -74,6 +74,16 @@ def test_each_image_is_pinned(name):
     assert ("build" in SERVICES[name] and image.endswith(":local")) or A_VERSION.fullmatch(image)
 
 
+def test_the_page_names_the_same_images():
+    """docs/deployment.md, which also tells what to do with them."""
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    [base] = re.findall(r"^ARG PYTHON_IMAGE=docker.io/library/(\S+)$", DOCKERFILE, re.MULTILINE)
+    images = {service["image"] for service in SERVICES.values() if "build" not in service}
+    shown = {image.removeprefix("docker.io/").removeprefix("library/") for image in images}
+    assert shown <= set(re.findall(r"^\| `\w+` \| `(\S+)` \|", page, re.MULTILINE))
+    assert base in page
+
+
 def test_the_base_is_pinned_by_its_patch_release():
     """Python's minor version is one that RLDK supports."""
     [base] = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", DOCKERFILE, re.MULTILINE)

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 from tests.release.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_SHIPPED = {".ci/run", ".gitignore"}
+NOT_SHIPPED = {".ci/run"}
 """Of the repository's files, those that say how it is kept and mean nothing outside."""
 
 
