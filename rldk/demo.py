@@ -94,7 +94,10 @@ def train(
     _quiet()
     output.mkdir(parents=True, exist_ok=True)
     model, tokenizer = build_tiny_model(output / "model")
-    open_run = {"mlflow": partial(_open_mlflow, tracking_uri), "wandb": _open_wandb}
+    open_run: dict[str, Callable[[Path], Callable[[], None]]] = {
+        "mlflow": partial(_open_mlflow, tracking_uri),
+        "wandb": _open_wandb,
+    }
     close = [open_run[tracker](output) for tracker in trackers]
     try:
         callback = _train(output, steps, model, tokenizer, on_step)
