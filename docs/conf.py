@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bridges")]
 
-from rldk import bridge  # noqa: E402  # found by the line above
+from rldk import bridge, sync  # noqa: E402  # found by the line above
 from rldk._version import __version__ as release  # noqa: E402
+from rldk.delivery import DeliveryReport  # noqa: E402
 
-vars(bridge).update(Mapping=Mapping)  # autodoc asks for a name that is imported for type checkers alone
+# autodoc asks for names that are imported for type checkers alone
+vars(bridge).update(Mapping=Mapping)
+vars(sync).update(DeliveryReport=DeliveryReport)
 
 project = "RLDK"
 author = "The RLDK authors"
@@ -44,3 +52,13 @@ html_css_files = ["rldk.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
+
+
+def setup(app: Sphinx) -> None:
+    """Have links to texts beside docs/, such as an example's README, offer the file: they are no pages."""
+    app.connect("source-read", _offer_files)
+
+
+def _offer_files(app: Sphinx, page: str, source: list[str]) -> None:
+    del app, page
+    source[0] = re.sub(r"\]\((\.\./[^)#]+\.md)\)", r"](path:\1)", source[0])

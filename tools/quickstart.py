@@ -5,9 +5,9 @@
 `--write` puts what was printed into the page, and `--times` how long that took, too: for an idle machine.
 A bash block is run, and the `text` block behind it is what it prints. HTML comments, which readers do not
 see, tell of the block that follows: `<!-- run: skip -->`; `file=NAME`, the block is that file; `edit=NAME`,
-the block, a diff, changes that file; `background=WORDS`, it is a server, ready when it has printed these words;
-`head=N`, `tail=M` and `only=PATTERN`, only such lines are shown; `stop`, without a block, ends the server as
-Ctrl-C does.
+the block, a diff, changes that file; `background=WORDS`, it is a server, ready when it has printed them;
+`head=N`, `tail=M` and `only=PATTERN`, only such lines are shown; `exit=CODE`, how it ends; `stop`, without a
+block, ends the server as Ctrl-C does.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _BLOCK: Final = re.compile(
     r"(?:\n(?P<shown>```text\n(?P<output>.*?)^```\n))?",
     re.DOTALL | re.MULTILINE,
 )
-_AS_IN_ONE_TERMINAL: Final = "[ -e .exported ] && . ./.exported\n{code}\nexport -p > .exported"
+_AS_IN_ONE_TERMINAL: Final = (
+    "touch .exported; . ./.exported\ntrap 'export -p > .exported' EXIT\nset -e\n{code}"
+)
 _SECTION: Final = re.compile(r"^(?=## )", re.MULTILINE)
 _TOOK: Final = re.compile(r"^\*About \d+ s(?=[.,])", re.MULTILINE)
 _RUN: Final = re.compile(
@@ -55,6 +57,7 @@ _DIFFERS: Final = (
     (re.compile(r"-?\d+(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)"), "NUMBER"),
     (re.compile(r"\b\d+(?= (?:events|points|numbers|parameters|tags|s\b|seconds|waiting|sent))"), "COUNT"),
     (re.compile(r"(?<=line )\d+: +\d+"), "PID"),
+    (re.compile(r"\bstep +\d+"), "STEP"),
     (re.compile(r"[ \u2500-\u257f]+"), " "),
 )
 
@@ -94,11 +97,11 @@ class Session:
         """Turn what was printed here into the page's text."""
         return text.replace(str(self.folder), FOLDER).replace(self.port, _PORT)
 
-    def run(self, code: str) -> str:
+    def run(self, code: str, ends_with: int) -> str:
         """Run a block of commands; gives what a terminal would show in the end.
 
         Raises:
-            RuntimeError: It does not end in time.
+            RuntimeError: It does not end in time, or with another exit code.
         """
         command = ["bash", "-c", _AS_IN_ONE_TERMINAL.format(code=self.here(code))]
         try:
@@ -115,7 +118,11 @@ class Session:
         except subprocess.TimeoutExpired as late:
             message = f"does not end: {code}"
             raise RuntimeError(message) from late
-        return self.there(_as_terminal(done.stdout.decode()))
+        shown = self.there(_as_terminal(done.stdout.decode()))
+        if done.returncode != ends_with:
+            message = f"ends with code {done.returncode}: {code}{shown}"
+            raise RuntimeError(message)
+        return shown
 
     def start(self, code: str, words: str) -> None:
         """Start a server and wait for its words.
@@ -189,7 +196,8 @@ def _played(block: re.Match[str], session: Session) -> str:
     if "background" in options:
         session.start(block["code"], options["background"])
         return block[0]
-    code, printed = session.here(block["code"]), session.run(block["code"])
+    code = session.here(block["code"])
+    printed = session.run(block["code"], int(options.get("exit", 0)))
     printed = _cut(printed, options)
     shown = block["output"] or ""
     session.told, session.seen = session.told + shown, session.seen + printed

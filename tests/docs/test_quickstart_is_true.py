@@ -80,3 +80,11 @@ def test_a_file_is_changed_where_it_has_the_lines(quickstart):
     assert quickstart.played(page.format("") + shown)[1] == []
     with pytest.raises(RuntimeError, match="0 times, not once"):
         quickstart.played(page.format(" zero\n"))
+
+
+def test_a_command_that_fails_is_found(quickstart):
+    """A block goes on to its end, or is an error, unless the page tells how it ends."""
+    page = "```bash\nfalse\necho here\n```\n"
+    with pytest.raises(RuntimeError, match="ends with code 1"):
+        quickstart.played(page)
+    assert quickstart.played(f"<!-- run: exit=1 -->\n{page}") == (f"<!-- run: exit=1 -->\n{page}", [])
