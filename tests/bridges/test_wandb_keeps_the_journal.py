@@ -8,6 +8,7 @@ import wandb
 from rldk_wandb import files
 from rldk_wandb.adapter import WandbAdapter
 from rldk_wandb.sink import WandbSink
+from tests.bridges._journals import cache_of_its_own, record, rldk  # noqa: F401  # the first for each test
 from tests.bridges._wandb_runs import (
     RUN,
     event,
@@ -91,3 +92,16 @@ def test_what_is_too_large_stays_and_is_named(outputs, monkeypatch, caplog):
 def test_without_files_there_is_no_artifact():
     """Nor is an empty one made."""
     assert artifacts(closed()) == []
+
+
+def test_sync_brings_it_later_and_once(tmp_path):
+    """A run that W&B never saw has it after `rldk sync`; a second call adds nothing, new steps a version."""
+    path = record(tmp_path / "run", range(3))
+    for later in (None, range(3, 5)):
+        if later:
+            record(tmp_path / "run", later)
+        for _ in range(2):
+            assert rldk("sync", path, "--to", "wandb").exit_code == 0
+    folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    logged = [one for folder in folders for one in artifacts(folder)]
+    assert [(name, held) for name, *_, held in logged] == [("rldk-rosy-run", [path.name])] * 2
