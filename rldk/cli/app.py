@@ -23,6 +23,7 @@ from rldk.cli.ending import (
     UNHEARD,
     UNREADABLE,
     code_of,
+    flush_or_leave,
     leave_output,
     told,
     traced,
@@ -61,6 +62,23 @@ console = _Console(highlight=False)
 errors = _Console(highlight=False, stderr=True)
 
 
+@contextmanager
+def _ended_quietly() -> Iterator[None]:
+    """Have Ctrl-C and a closed pipe end a command without a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        leave_output()
+        raise typer.Exit(UNHEARD) from None
+    except SystemExit as end:  # as which rich's own consoles, which write the help, take a closed pipe
+        if isinstance(end.__context__, BrokenPipeError):
+            raise typer.Exit(UNHEARD) from None
+        raise
+    except KeyboardInterrupt:
+        typer.echo("rldk: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 class Group(TyperGroup):
     """All commands: each takes `--debug`, and each ends with a code and, where it fails, with one line."""
 
@@ -71,18 +89,15 @@ class Group(TyperGroup):
         for command in self.commands.values():
             command.params.extend(shared)
 
+    def make_context(self, *given: Any, **named: Any) -> Any:  # noqa: ANN401  # typer's own
+        """Read what was typed."""
+        with _ended_quietly():
+            return super().make_context(*given, **named)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # typer's own
-        """Run a command; Ctrl-C and a closed pipe end it quietly."""
-        try:
-            answer = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            leave_output()
-            raise typer.Exit(UNHEARD) from None
-        except KeyboardInterrupt:
-            typer.echo("rldk: interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        return answer
+        """Run a command."""
+        with _ended_quietly():
+            return super().invoke(ctx)
 
     def main(
         self,
@@ -97,12 +112,16 @@ class Group(TyperGroup):
         run = super().main
         try:
             code = run(args, prog_name, complete_var, False, windows_expand_args, **extra)  # noqa: FBT003  # by place
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = UNHEARD
         except Exception as error:  # the one place where every error ends
             if not standalone_mode:
                 raise
             code = self._failed(error)
         if not standalone_mode:
             return code
+        flush_or_leave()
         sys.exit(code if isinstance(code, int) else 0)
 
     def _failed(self, error: Exception) -> int:

@@ -39,7 +39,7 @@ def code_of(error: Exception) -> int:
     """Give the exit code that stands for an error."""
     if isinstance(error, SourceError):
         return UNREADABLE
-    is_foreseen = isinstance(error, RLDKError | USAGE_ERROR) or _is_about_a_file(error)
+    is_foreseen = isinstance(error, RLDKError | USAGE_ERROR) or _is_the_systems(error)
     return MISUSED if is_foreseen else BROKEN
 
 
@@ -49,14 +49,16 @@ def told(error: Exception) -> str:
         return one_line(str(error))
     if isinstance(error, USAGE_ERROR):
         return one_line(_usage(error))
-    if isinstance(error, OSError) and _is_about_a_file(error):
-        return one_line(f"{error.filename}: {error.strerror}; check the path and its rights")
+    if isinstance(error, OSError) and _is_the_systems(error):
+        remedy = "check the path and its rights" if error.filename else "--debug shows where"
+        return one_line(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}; {remedy}")
     what = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     return one_line(f"{what}; this is a fault of RLDK: {_where_to_tell()}, with what --debug shows")
 
 
-def _is_about_a_file(error: Exception) -> bool:
-    return isinstance(error, OSError) and bool(error.filename) and bool(error.strerror)
+def _is_the_systems(error: Exception) -> bool:
+    """Whether the operating system refused something: a file, a full disk."""
+    return isinstance(error, OSError) and bool(error.strerror)
 
 
 def _usage(error: Any) -> str:  # noqa: ANN401  # a class of typer's copy of click
@@ -98,3 +100,11 @@ def leave_output() -> None:
     except (OSError, ValueError):  # no file is behind it, as in tests
         return
     os.close(nowhere)
+
+
+def flush_or_leave() -> None:
+    """Write out what waits, unless it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        leave_output()
