@@ -181,8 +181,9 @@ def test_nothing_that_mlflow_was_sent_holds_one(trained):
 
 
 def test_nothing_that_wandb_was_told_holds_one(trained):
-    """The record's bytes, its decoded pieces, and the files beside it."""
-    assert leaks_of(trained.folder / "wandb") == []
+    """The record's bytes, its decoded pieces, the files beside it, and those that wait to be uploaded."""
+    assert leaks_of(trained.folder) == []
+    assert list(trained.folder.rglob("artifacts/staging/*"))
     (record,) = trained.folder.glob("wandb/offline-run-*/*.wandb")
     pieces = b"".join(repr(fields).encode() for fields, _ in records(record, Damage()))
     assert b"rldk/" in pieces
