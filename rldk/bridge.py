@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+)
 
 import msgspec
 
@@ -472,3 +483,32 @@ def run_events(facts: RunFacts) -> list[Event]:
 def _model_info(facts: RunFacts, phase: str, segment: int) -> dict[str, Any]:
     told = {"run_id": facts.run_id, "git_sha": facts.git_sha_of(segment), "phase": phase, "segment": segment}
     return {k: v for k, v in told.items() if v is not None}
+
+
+class Probed(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was tried to find out whether something works.
+
+    Attributes:
+        what: What was looked at, in a word or two.
+        state: `ok`; `note`, which is worth knowing; `warning`, which will cost something; `problem`, which
+            does not work.
+        told: What was found, a sentence without its stop; holds no secret.
+        remedy: What to do about it; empty where nothing needs to be done.
+    """
+
+    what: str
+    state: Literal["ok", "note", "warning", "problem"]
+    told: str
+    remedy: str = ""
+
+
+class Probing(Protocol):
+    """What a sink may offer beside its contract, for `rldk doctor`."""
+
+    @classmethod
+    def probe(cls) -> Iterator[Probed]:
+        """Try whether the tracker as it is configured can be reached and written.
+
+        It is called in a process of its own, which is ended when it takes too long: what was found until
+        then counts. It leaves nothing behind that a user would meet.
+        """

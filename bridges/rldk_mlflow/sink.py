@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rldk.bridge import Receipt
+    from rldk.bridge import Probed, Receipt
     from rldk.event import Event
 
 _logger = logger(__name__)
@@ -97,6 +97,13 @@ class MLflowSink:
         """
         client.require("the mlflow sink")
         return cls(target=target)
+
+    @classmethod
+    def probe(cls) -> Iterator[Probed]:
+        """Try whether the tracker that is configured works, for `rldk doctor`."""
+        from rldk_mlflow import probe
+
+        return probe.probe()
 
     @classmethod
     def kept(cls, name: str, value: float) -> tuple[str, float]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import wandb
 
-    from rldk.bridge import Receipt
+    from rldk.bridge import Probed, Receipt
     from rldk.event import Event
 
 RAW: Final = "raw"
@@ -91,6 +91,13 @@ class WandbSink:
         if spec is None or spec.origin is None:
             raise MissingDependencyError("The W&B sink", "wandb", "wandb")
         return cls(target=target)
+
+    @classmethod
+    def probe(cls) -> Iterator[Probed]:
+        """Try whether the tracker that is configured works, for `rldk doctor`."""
+        from rldk_wandb import probe
+
+        return probe.probe()
 
     @classmethod
     def kept(cls, name: str, value: float) -> tuple[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rldk.cli import check, demo, diff, explain, ingest, report, sync, tail, verify
+from rldk.cli import check, demo, diff, doctor, explain, ingest, report, sync, tail, verify
 from rldk.cli.app import app
 
-__all__ = ["app", "check", "demo", "diff", "explain", "ingest", "report", "sync", "tail", "verify"]
+__all__ = ["app", "check", "demo", "diff", "doctor", "explain", "ingest", "report", "sync", "tail", "verify"]

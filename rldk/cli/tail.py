@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rldk.cli import options
 from rldk.cli.app import FOUND, app, console
+from rldk.cli.output import write_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ def tail(
     once: Annotated[
         bool, typer.Option("--once", help="Show it as it is now, and end; so it is without a terminal, too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document, and end.")] = False,
+    as_json: options.Json = False,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")] = 1.0,
 ) -> None:
     """Show how a run gets on: its metrics, its health, its resources, and what the trackers lack.
@@ -48,14 +49,14 @@ def tail(
     """
     from rldk.tail.finding import find
     from rldk.tail.following import Follower
-    from rldk.tail.standing import standing
+    from rldk.tail.standing import document, standing
 
     follower = Follower(find(run))
     follower.read()
     globs = metrics or []
     if as_json:
-        _write_json(standing(follower, time.time(), globs), str(follower.path))
         told = standing(follower, time.time(), globs)
+        write_document(document(told, str(follower.path)))
     elif once or not console.is_terminal:
         told = standing(follower, time.time(), globs)
         console.print(_Picture(told, console.height if console.is_terminal else _ALL), end="")
@@ -122,11 +123,3 @@ def _wait(live: object, picture: _Picture, interval_s: float) -> None:
         if console.size != size:
             size = console.size
             live.update(picture, refresh=True)  # type: ignore[attr-defined]  # rich.live.Live
-
-
-def _write_json(told: Standing, path: str) -> None:
-    import msgspec
-
-    from rldk.tail.standing import document
-
-    sys.stdout.write(msgspec.json.encode(document(told, path)).decode() + "\n")

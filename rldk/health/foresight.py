@@ -182,11 +182,17 @@ class _Rehearsal:
         count = max((rule.warm_up for rule in self._rules if rule.part == part), default=1) + _SPARE_POINTS
         total = self._plan.max_steps
         is_last_saved = part == CHECKPOINT and total is not None and is_dated  # transformers saves at the end
-        for number in range(1, count + 1):
+        for number in sorted({*range(1, count + 1), *self._logs_after_evaluations(part, apart)}):
             step = number * apart
             if is_last_saved and total is not None and (number - 1) * apart < total < step:
                 step = total
             yield _Point(part, number, step, is_dated)
+
+    def _logs_after_evaluations(self, part: str, apart: int) -> set[int]:
+        """The logs at which a rule of training's, which looks at evaluations, too, hears of a new one."""
+        if part != "train":
+            return set()
+        return {point.step // apart + 1 for point in self._points_of("eval")}
 
     def _names(self, part: str) -> list[str]:
         """What a log of this part holds."""
@@ -236,17 +242,17 @@ class _Rehearsal:
     def _when(self, rule: Rule, first: _Point) -> tuple[Outlook, str]:
         total = self._plan.max_steps
         if total is not None and first.is_dated and first.step > total * _LATE:
-            when = f"step {first.step:,}, {_counted(first)}{self._because(rule.part)}"
+            when = f"at step {first.step:,} ({_counted(first)}{self._because(rule.part)})"
             if first.step > total:
-                return "short", f"it would judge first at {when}, and training ends at step {total:,}"
-            return "late", f"it judges first at {when}, and training ends at step {total:,}"
+                return "short", f"the first verdict would come {when}, after the end at step {total:,}"
+            return "late", f"the first verdict comes {when}, of {total:,}"
         weakness = self._monitor.weakness(rule.name)
         return ("weak", weakness) if weakness else ("able", "")
 
     def _because(self, part: str) -> str:
         what = {"train": "logging_steps", "eval": "eval_steps", CHECKPOINT: "save_steps"}.get(part, "")
         every = self._every.get(part)
-        return f" ({what}={every:,})" if what and every and every > 1 else ""
+        return f", {what}={every:,}" if what and every and every > 1 else ""
 
 
 def _counted(point: _Point) -> str:

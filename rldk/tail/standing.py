@@ -6,7 +6,6 @@ import fnmatch
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rldk import journal
-from rldk.event import as_utf8, spell_non_finite
 from rldk.redact import redact_text
 from rldk.report.panels import panels
 from rldk.tail.delivery import Lag, lags
@@ -134,10 +133,9 @@ def _rows(state: State, globs: Sequence[str]) -> list[Row]:
 
 
 def document(told: Standing, path: str) -> dict[str, Any]:
-    """Put it into one document, as `rldk tail --json` prints it: strict JSON, without secrets."""
+    """Put it into one document, as `rldk tail --json` prints it."""
     state, health = told.state, told.health
-    found = {
-        "schema": 1,
+    return {
         "journal": path,
         "run_id": state.run_id or None,
         "trainer": state.trainer or None,
@@ -150,7 +148,7 @@ def document(told: Standing, path: str) -> dict[str, Any]:
         "steps_per_s": state.steps_per_s,
         "left_s": state.left_s if told.life in {"running", "silent"} else None,
         "last_event_age_s": round(told.age_s, 3),
-        "metrics": {row.name: _told(row.trace) for row in told.rows},
+        "metrics": {redact_text(row.name): _told(row.trace) for row in told.rows},
         "health": {
             "verdict": health.verdict,
             "firing": health.firing,
@@ -164,16 +162,7 @@ def document(told: Standing, path: str) -> dict[str, Any]:
         "unreadable_lines": state.unreadable,
         "is_thinned": state.is_thinned,
     }
-    return as_utf8(spell_non_finite(_without_secrets(found)))  # type: ignore[no-any-return]
 
 
 def _told(trace: Trace) -> dict[str, Any]:
     return {"step": trace.last.step, "value": trace.last.value, "change": trace.change}
-
-
-def _without_secrets(value: Any) -> Any:  # noqa: ANN401  # any JSON value
-    if isinstance(value, str):
-        return redact_text(value)
-    if isinstance(value, dict):
-        return {redact_text(str(k)): _without_secrets(v) for k, v in value.items()}
-    return [_without_secrets(v) for v in value] if isinstance(value, list | tuple) else value

@@ -35,7 +35,7 @@ def test_a_run_that_is_too_short_blinds_and_says_both_steps():
     told = outlook(Plan("GRPO", {"logging_steps": 10}, max_steps=100))
     assert told["entropy_collapse"].outlook == "short"
     assert "step 150" in told["entropy_collapse"].reason
-    assert "ends at step 100" in told["entropy_collapse"].reason
+    assert "after the end at step 100" in told["entropy_collapse"].reason
     assert told["grad_norm_spike"].outlook == "late"
     assert told["zero_gradients"].outlook == "able"
 
@@ -114,3 +114,9 @@ def test_reasons_are_shared():
     """What one cause blinds is told once."""
     told = grouped(foresee(built_in(), Plan("SFT", {"save_strategy": "no"})), ["blind"])
     assert len(told["no checkpoint is saved (save_strategy=no)"]) == 4
+
+
+def test_a_rule_that_looks_at_evaluations_waits_for_them():
+    """Logs come often, evaluations seldom: the verdict comes with the log after the sixth of those."""
+    plan = Plan("GRPO", {"logging_steps": 1, "eval_strategy": "steps", "eval_steps": 200}, max_steps=5000)
+    assert outlook(plan)["reward_hacking"].first_step == 1201

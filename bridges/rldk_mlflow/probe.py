@@ -1,0 +1,132 @@
+"""Can the MLflow that is configured be reached and written? Tried with a run that is deleted again."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import TYPE_CHECKING, Any, Final
+
+from rldk.bridge import Probed
+from rldk_mlflow import client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXPERIMENT: Final = "rldk-doctor"
+"""Where the run is made that shows whether runs can be made."""
+
+_ACCESS: Final = frozenset({401, 403})
+_FILE: Final = "rldk-doctor.txt"
+_DELETED: Final = "mlflow gc forgets it for good"
+
+
+def probe() -> Iterator[Probed]:
+    """Tell where MLflow is configured to write, whether someone answers there, and whether it takes a run."""
+    if find_spec("mlflow") is None:
+        told, remedy = "MLflow is not installed", "pip install 'rldk[mlflow]' to record there"
+        yield Probed(what="library", state="note", told=told, remedy=remedy)
+        return
+    uri = client.configured_uri(must=True)
+    whence = "MLFLOW_TRACKING_URI" if os.environ.get("MLFLOW_TRACKING_URI") else "by default"
+    yield Probed(what="tracking URI", state="ok", told=f"{client.without_secrets(uri)} ({whence})")
+    path = client.local_path(uri)
+    if path is not None and not path.exists():
+        yield _to_be_made(path)
+        return
+    if path is not None and not _can_write(path):
+        yield Probed(
+            what="write", state="problem", told=f"{path} is read-only", remedy="give this user write access"
+        )
+        return
+    yield from _asked(uri)
+
+
+def _to_be_made(path: Path) -> Probed:
+    there = path.absolute().parent
+    while not there.is_dir() and there != there.parent:
+        there = there.parent
+    if _can_write(there):
+        return Probed(what="write", state="ok", told=f"{path} is made by the first run; {there} is writable")
+    remedy = "give this user write access, or set MLFLOW_TRACKING_URI"
+    return Probed(
+        what="write", state="problem", told=f"{path} cannot be made: {there} is read-only", remedy=remedy
+    )
+
+
+def _can_write(path: Path) -> bool:
+    """Whether a folder takes a file, or a file takes more; neither is changed."""
+    try:
+        with TemporaryFile(dir=path) if path.is_dir() else path.open("r+b"):
+            return True
+    except OSError:
+        return False
+
+
+def _asked(uri: str) -> Iterator[Probed]:
+    with client.leash() as leash:
+        failures = (client.library().exceptions.MlflowException, OSError)
+        try:
+            mlflow = client.connect(uri)
+            mlflow.search_experiments(max_results=1)
+        except failures as error:
+            yield _failed("reach", error, leash.status, "start it, or set MLFLOW_TRACKING_URI to where it is")
+            return
+        yield Probed(what="reach", state="ok", told="it answers")
+        try:
+            yield from _written(mlflow)
+        except failures as error:
+            yield _failed("write", error, leash.status, "let this user make runs there; see the server's log")
+
+
+def _failed(what: str, error: Exception, status: int | None, remedy: str) -> Probed:
+    if status in _ACCESS:
+        remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    said = client.without_secrets(" ".join(str(error).split()))
+    return Probed(what=what, state="problem", told=said[:300] or type(error).__name__, remedy=remedy)
+
+
+def _written(mlflow: Any) -> Iterator[Probed]:  # noqa: ANN401  # MlflowClient is not typed
+    """Make a run with a number and a file, and delete all of it, the experiment too if it was not there."""
+    there = mlflow.get_experiment_by_name(EXPERIMENT)
+    is_new = there is None or there.lifecycle_stage != "active"
+    if there is None:
+        number = mlflow.create_experiment(EXPERIMENT)
+    else:
+        number = there.experiment_id
+        if is_new:
+            mlflow.restore_experiment(number)
+    run = mlflow.create_run(number, run_name=EXPERIMENT)
+    try:
+        mlflow.log_metric(run.info.run_id, "rldk/doctor", 1.0, synchronous=True)
+        told = f"made a run in the experiment {EXPERIMENT}, and deleted it again ({_DELETED})"
+        yield Probed(what="write", state="ok", told=told)
+        yield _stored(mlflow, run)
+    finally:
+        mlflow.delete_run(run.info.run_id)
+        if is_new:
+            mlflow.delete_experiment(number)
+
+
+def _stored(mlflow: Any, run: Any) -> Probed:  # noqa: ANN401  # the same
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, _FILE)
+            path.write_text("rldk doctor\n")
+            mlflow.log_artifact(run.info.run_id, str(path))
+        store = get_artifact_repository(run.info.artifact_uri)
+        is_there = any(each.path == _FILE for each in store.list_artifacts())
+        store.delete_artifacts(_FILE)
+    except Exception as error:  # noqa: BLE001  # each store's library has exceptions of its own
+        said = client.without_secrets(" ".join(str(error).split()))[:300]
+        remedy = "reports would not arrive: check the store's credentials and --artifacts-destination"
+        return Probed(what="files", state="warning", told=f"no file can be stored: {said}", remedy=remedy)
+    if not is_there:
+        remedy = "see the store's log"
+        return Probed(
+            what="files", state="warning", told="a file that was stored is not found", remedy=remedy
+        )
+    return Probed(what="files", state="ok", told="a file was stored, found, and deleted again")

@@ -1,0 +1,1 @@
+"""What keeps a training from being recorded and judged: versions, trackers, devices, disk, arguments."""

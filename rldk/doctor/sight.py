@@ -1,0 +1,76 @@
+"""Which rules will a configuration blind, and where do the trainer's own reports go?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rldk.doctor.finding import Finding, State
+from rldk.health.foresight import Foreseen, Plan, foresee, grouped
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from rldk.doctor.configuration import Configuration
+    from rldk.health.foresight import Outlook
+    from rldk.health.rule import Rule
+
+_STATES: Final[tuple[tuple[Outlook, State], ...]] = (
+    ("blind", "warning"),
+    ("short", "warning"),
+    ("late", "note"),
+    ("weak", "note"),
+    ("moot", "note"),
+)
+_PACES: Final[Mapping[str, str]] = {
+    "train": "logging_steps",
+    "eval": "eval_steps",
+    "checkpoint": "save_steps",
+}
+
+
+def outlooks(rules: Sequence[Rule], known: Configuration, trl: str) -> list[Foreseen]:
+    """What is to be expected of each rule that is about the trainer."""
+    return foresee(rules, Plan(known.trainer, known.args, known.trl or trl, known.max_steps))
+
+
+def sight(found: Sequence[Foreseen], known: Configuration) -> Iterator[Finding]:
+    """Tell of the rules that will not judge, or late, or see little: a finding for each reason."""
+    area = f"health of {known.trainer}"
+    able = [each for each in found if each.outlook in {"able", "weak", "late"}]
+    firsts = [each.first_step for each in able if each.part == "train" and each.first_step is not None]
+    when = f", those of training's logs from step {min(firsts):,} to {max(firsts):,} on" if firsts else ""
+    yield Finding(area, "judging", "ok" if able else "warning", f"{len(able)} rules will judge{when}")
+    part_of = {each.rule: each.part for each in found}
+    for outlook, state in _STATES:
+        for reason, names in grouped(found, [outlook]).items():
+            pace = _PACES.get(part_of[names[0]], "") if outlook in {"short", "late"} else ""
+            remedy = f"lower {pace}, or train longer" if pace else ""
+            yield Finding(area, ", ".join(names), state, reason, remedy)
+
+
+def reports(known: Configuration, installed: Collection[str]) -> Iterator[Finding]:
+    """Tell where the trainer's own reports meet RLDK's.
+
+    Args:
+        known: The arguments.
+        installed: The trackers that RLDK can write to here.
+    """
+    told = known.args.get("report_to")
+    if told is None:
+        return
+    names = {str(name) for name in (told if isinstance(told, list | tuple) else [told])} - {"none", ""}
+    if "all" in names:
+        names |= set(installed)
+    shared = sorted(names & set(installed))
+    area = "report_to"
+    if shared:
+        what = ", ".join(shared)
+        yield Finding(
+            area, what, "ok", "RLDK writes to the same run beside the trainer; its names begin with rldk/"
+        )
+    elif not names:
+        remedy = "call wandb.init or mlflow.start_run, or set RLDKCallback(trackers=[...])"
+        yield Finding(area, "nothing", "note", "the trainer opens no run, so that RLDK joins none", remedy)
+    if missing := sorted({"mlflow", "wandb"} & names - set(installed)):
+        remedy = f"pip install 'rldk[{','.join(missing)}]'"
+        yield Finding(area, ", ".join(missing), "warning", "it is asked for, and is not installed", remedy)

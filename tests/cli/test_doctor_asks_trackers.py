@@ -1,0 +1,134 @@
+"""Trackers are tried for real, within a limit of time, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from rldk import bridge
+from rldk.doctor.probes import probe
+from tests.cli._doctor_servers import answering, hanging
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+READ_ONLY = "/proc/self"  # where not even root can make a file
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Ask a tracker in this environment, in an empty folder; gives what is found, by what was looked at.
+
+    With a limit of time it is asked in a process of its own, as the command does.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DISABLED", "WANDB_BASE_URL", "WANDB_DIR", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+
+    def ask(name, limit_s=None, **environment):
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        found = list(bridge.sink(name).probe() if limit_s is None else probe([name], limit_s))
+        return {each.what: each for each in found}
+
+    return ask
+
+
+def test_a_real_mlflow_server_takes_a_run(asked, mlflow_server):
+    """A run, a number and a file are made and deleted; twice, for the experiment is deleted in between."""
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+
+    for limit_s in (120.0, None):
+        found = asked("mlflow", limit_s, MLFLOW_TRACKING_URI=mlflow_server)
+        assert {each.what: each.state for each in found.values()} == dict.fromkeys(
+            ("tracking URI", "reach", "write", "files"), "ok"
+        )
+    client = MlflowClient(mlflow_server)
+    assert "rldk-doctor" not in {each.name for each in client.search_experiments()}
+    there = client.search_experiments(ViewType.DELETED_ONLY, filter_string="name = 'rldk-doctor'")
+    runs = client.search_runs([there[0].experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
+    assert (len(there), list(runs)) == (1, [])
+
+
+def test_a_database_that_is_not_there_is_not_made(asked, tmp_path):
+    """The first run would make it; to ask does not."""
+    found = asked("mlflow", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/new.db")
+    assert found["write"].state == "ok"
+    assert "is made by the first run" in found["write"].told
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_a_read_only_folder_is_a_problem(asked):
+    """Neither a database nor W&B's folder can be made there."""
+    found = asked("mlflow", MLFLOW_TRACKING_URI=f"sqlite:///{READ_ONLY}/new.db")
+    assert found["write"].state == "problem"
+    found = asked("wandb", WANDB_DIR=READ_ONLY, WANDB_MODE="offline")
+    assert (found["folder"].state, found["folder"].remedy) == (
+        "warning",
+        "set WANDB_DIR to a folder that can",
+    )
+
+
+def test_a_port_that_refuses_is_a_problem(asked, free_port):
+    """With what to do about it; for W&B without a key it is worth no more than a note."""
+    found = asked("mlflow", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port}")
+    assert (found["reach"].state, "MLFLOW_TRACKING_URI" in found["reach"].remedy) == ("problem", True)
+    found = asked("wandb", WANDB_BASE_URL=f"http://127.0.0.1:{free_port}", WANDB_API_KEY=KEY)
+    assert (found["reach"].state, "WANDB_MODE=offline" in found["reach"].remedy) == ("warning", True)
+
+
+def test_a_server_that_never_answers_holds_nobody_up(asked):
+    """The limit ends the probe, and what was found before counts."""
+    with hanging() as address:
+        began = time.monotonic()
+        found = asked("wandb", 2.0, WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
+        assert time.monotonic() - began < 10
+        assert found["time"].state == "problem"
+        found = asked("wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)  # its own patience is shorter
+        assert "does not answer" in found["reach"].told
+        found = asked("mlflow", MLFLOW_TRACKING_URI=address)
+        assert found["reach"].state == "problem"
+
+
+def test_who_may_not_is_told_how_to_log_in(asked):
+    """401 is about credentials."""
+    with answering(401, {"error_code": "UNAUTHENTICATED", "message": "who are you"}) as (address, _):
+        mlflow = asked("mlflow", MLFLOW_TRACKING_URI=address)
+        wandb = asked("wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
+    assert "MLFLOW_TRACKING_USERNAME" in mlflow["reach"].remedy
+    assert (wandb["login"].state, "wandb login" in wandb["login"].remedy) == ("problem", True)
+
+
+def test_a_key_is_tried_and_never_shown(asked):
+    """The server says whose it is; the key itself is in nothing that is found."""
+    with answering(200, {"data": {"viewer": {"username": "ada"}}}) as (address, seen):
+        found = asked("wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
+    assert [each.state for each in found.values()] == ["ok"] * 4
+    assert "ada" in found["reach"].told
+    assert seen[0].startswith("Basic ")
+    assert KEY not in str(found)
+
+
+def test_a_key_is_found_in_netrc(asked, tmp_path):
+    """Where wandb login leaves it."""
+    with answering(200, {"data": {"viewer": None}}) as (address, _):
+        Path(tmp_path, ".netrc").write_text(f"machine 127.0.0.1\n  login user\n  password {KEY}\n")
+        Path(tmp_path, ".netrc").chmod(0o600)
+        found = asked("wandb", WANDB_BASE_URL=address)
+    assert "does not take the API key" in found["login"].told
+    assert KEY not in str(found)
+
+
+@pytest.mark.parametrize(("mode", "looked_at"), [("offline", {"mode", "folder"}), ("disabled", {"mode"})])
+def test_without_a_network_nobody_is_asked(asked, mode, looked_at):
+    """In these modes W&B asks no server either."""
+    assert set(asked("wandb", WANDB_MODE=mode)) == looked_at
+
+
+def test_a_tracker_that_nobody_knows_fails_alone(asked):
+    """What goes wrong in a probe is a finding, with how to look closer."""
+    found = asked("nothing", 60.0)
+    assert "no tracker named 'nothing'" in found["probe"].told
+    assert found["probe"].remedy == "run: python -m rldk.doctor.child nothing"

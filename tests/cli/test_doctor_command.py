@@ -1,0 +1,168 @@
+"""`rldk doctor` examines versions, settings and disk, tells which rules are blinded, and has an exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rldk import versions
+from rldk.cli import app
+from rldk.doctor import machine
+from tests.cli._tail_runs import Writer
+
+FINE = ["eval_strategy=steps", "eval_steps=10", "logging_steps=1", "save_steps=10", "max_steps=1000"]
+
+
+def run(*arguments):
+    """Call the command in this process, without a tracker."""
+    return CliRunner().invoke(app, ["doctor", "--offline", *map(str, arguments)])
+
+
+def options(*given):
+    """Give each as --set."""
+    return [part for each in given for part in ("--set", each)]
+
+
+@pytest.fixture(autouse=True)
+def _without_defaults(monkeypatch):
+    """TRL's defaults take seconds to be asked for; one test asks."""
+    monkeypatch.setattr("rldk.doctor.defaults.defaults", lambda *_: {})
+
+
+def test_all_fine_is_0():
+    """A configuration in which every rule that is about the trainer can judge."""
+    told = run("--trainer", "SFT", *options(*FINE))
+    assert told.exit_code == 0, told.stdout
+    assert "rules will judge" in told.stdout
+
+
+def test_a_blind_rule_is_found():
+    """Exit code 1, the rule and why."""
+    told = run("--trainer", "GRPO", *options(*FINE, "beta=0"))
+    assert told.exit_code == 1
+    assert "kl_drift: beta is 0" in told.stdout
+
+
+def test_json_tells_each_rule():
+    """One document: findings, and for each rule what is to be expected."""
+    document = json.loads(run("--trainer", "GRPO", *options("beta=0", "logging_steps=10"), "--json").stdout)
+    rules = {each["rule"]: each for each in document["rules"]}
+    assert document["schema"] == 1
+    assert (rules["kl_drift"]["outlook"], rules["entropy_collapse"]["first_step"]) == ("blind", 150)
+    assert {each["area"] for each in document["findings"]} >= {"versions", "settings", "disk", "torch"}
+    assert all(each["state"] in {"ok", "note", "warning", "problem"} for each in document["findings"])
+
+
+def test_a_journal_is_a_configuration(tmp_path):
+    """What a run was trained with."""
+    writer = Writer(tmp_path, beta=0.0, max_steps=30)
+    writer.journal.close()
+    told = run("--config", writer.path)
+    assert (told.exit_code, "health of GRPO" in told.stdout) == (1, True)
+
+
+def test_rules_of_ones_own_are_examined(tmp_path):
+    """A TOML file of rules, as everywhere."""
+    path = tmp_path / "rules.toml"
+    path.write_text('[[rule]]\nname = "mine"\nwhen = "kl_mean > 1"\nseverity = "warning"\n')
+    told = run("--trainer", "GRPO", *options("beta=0"), "--rules", path)
+    assert "mine" in told.stdout, told.stdout + str(told.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--set", "beta=0"], 2), (["--trainer", "X"], 2), (["--config", "/no/such/thing"], 3)],
+)
+def test_misuse_and_what_cannot_be_read(arguments, code):
+    """Exit codes 2 and 3, in one line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rldk", "doctor", "--offline", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+
+
+@pytest.mark.real
+def test_defaults_are_those_of_the_installed_trl():
+    """What nobody gives has TRL's value."""
+    from rldk.doctor.defaults import _config, main
+
+    assert _config("GRPO").__name__ == "GRPOConfig"
+    done = subprocess.run(
+        [sys.executable, "-m", "rldk.doctor.defaults", "GRPO"], capture_output=True, check=True
+    )
+    told = json.loads(done.stdout.strip().rpartition(b"\n")[2])
+    assert (told["logging_steps"], told["eval_strategy"]) == (10, "no")
+    assert callable(main)
+
+
+def found(findings):
+    """Each finding's state, by what was looked at."""
+    return {each.what: each.state for each in findings}
+
+
+def test_settings_are_examined():
+    """A value that cannot be, and a name that nobody knows: with the name that was meant."""
+    told = list(machine.environment({"RLDK_LINGR_S": "1", "RLDK_BATCH_EVENTS": "none", "RLDK_DEBUG": "1"}))
+    assert found(told) == {"RLDK_LINGR_S": "warning", "environment": "problem"}
+    assert told[0].remedy == "write RLDK_LINGER_S"
+    assert found(machine.environment({"RLDK_LINGER_S": "1"})) == {"environment": "ok"}
+
+
+def test_the_disk_is_examined(tmp_path):
+    """The folder need not be there, and is not made; where nothing can be written is a problem."""
+    assert [each.state for each in machine.disk(tmp_path / "a" / "b")] == ["ok"]
+    assert not (tmp_path / "a").exists()
+    assert [each.state for each in machine.disk(Path("/proc/self/rldk"))] == ["problem"]
+
+
+def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
+    """Less than a GiB is soon gone."""
+    usage = type("Usage", (), {"free": 2**20})
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
+    assert [each.state for each in machine.disk(tmp_path)] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("version", "bounds", "is_fit"),
+    [
+        ("3.17.2", ">=3.1,<3.18", True),
+        ("3.18.0", "<3.18,>=3.1", False),
+        ("2.13.0+cpu", ">=2.6", True),
+        ("1.0", "==1.0.*", True),
+        ("1.1", "==1.0.*", False),
+        ("1.4.2", "~=1.4.0", True),
+        ("1.5.0", "~=1.4.0", False),
+        ("2.0", "!=2.0", False),
+        ("5.0.0rc1", "", True),
+    ],
+)
+def test_versions_are_compared(version, bounds, is_fit):
+    """As packages write what they need."""
+    assert versions.fits(version, bounds) is is_fit
+
+
+def test_what_is_installed_here_fits():
+    """The pinned versions are those that go together."""
+    assert versions.misfits() == []
+
+
+def test_a_misfit_is_told():
+    """Who asks for what, what there is, and the command that mends it."""
+    (told,) = versions.misfits([("rldk", "wandb>=99,<100 ; extra == 'wandb'"), ("trl", "numpy<0")])
+    assert "asks for wandb >=99,<100" in told.told
+    assert told.remedy == "pip install 'wandb>=99,<100'"
+
+
+def test_ppo_needs_a_trl_that_has_it(monkeypatch):
+    """The newest TRL has no PPOTrainer."""
+    monkeypatch.setattr(machine, "installed", lambda _: "1.16.0")
+    told = [each for each in machine.versions("PPO") if each.state == "problem"]
+    assert [each.remedy for each in told] == ["pip install 'trl<=1.12.0'"]
