@@ -57,8 +57,8 @@ def check(
 ) -> None:
     """Judge runs that are over as if the rules had run along; several at once are counted, too.
 
-    A source may be a checkpoint, too: the weights in its folder are examined. Exit code 1 if something is as
-    bad as `--fail-on`.
+    A source may be a checkpoint, too: the weights in its folder are examined.
+    Exit code 1 if something is as bad as `--fail-on`.
     """
     asked = _rules(rules or [], threshold or [])
     told = {"adapter_hint": adapter, "runs": runs, "field_map": options.field_map(field_map)}

@@ -39,7 +39,7 @@ def diff(
         str, typer.Argument(metavar="A", help="The first run: a SOURCE as in the other commands.")
     ],
     second: Annotated[
-        str | None, typer.Argument(metavar="[B]", help="The second run; without it A holds both.")
+        str | None, typer.Argument(metavar="B", help="The second run; without it A holds both.")
     ] = None,
     *,
     rtol: Annotated[float, typer.Option(help="Numbers are the same within this share of the larger.")] = 1e-6,

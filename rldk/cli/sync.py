@@ -57,8 +57,9 @@ def sync(
 ) -> None:
     """Send a run, or many, to a tracker: what it lacks, and nothing twice.
 
-    A run whose tracker was down goes on where it stopped. It can be interrupted at any moment and called
-    again. Exit code 1 if something did not arrive.
+    A run whose tracker was down goes on where it stopped.
+    It can be interrupted at any moment and called again.
+    Exit code 1 if something did not arrive.
     """
     from rldk import settings
     from rldk import sync as the_sync
