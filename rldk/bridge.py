@@ -480,6 +480,40 @@ def run_events(facts: RunFacts) -> list[Event]:
     ]
 
 
+def raw_event(
+    facts: RunFacts,
+    metrics: Mapping[str, int | float],
+    *,
+    seq: int,
+    step: int,
+    time: float,
+    status: str | None = None,
+) -> Event:
+    """Make an event of what others than RLDK have logged, under the names that they gave.
+
+    Args:
+        facts: Of the run.
+        metrics: The numbers.
+        seq: Their place among the run's events, from 0.
+        step: The step that they belong to.
+        time: Seconds since the epoch.
+        status: FINISHED, FAILED or KILLED for the event that ends the run; else None.
+    """
+    told = {"run_id": facts.run_id, "phase": "train", "segment": facts.segment_at(time), "raw": True}
+    return Event(
+        kind="end" if status else "metrics",
+        seq=seq,
+        time=time,
+        step=step,
+        wall_time=round(time - facts.began, 3),
+        metrics=dict(metrics),
+        rng={},
+        data_slice={},
+        model_info=told | ({"status": status} if status else {}),
+        notes=[],
+    )
+
+
 def _model_info(facts: RunFacts, phase: str, segment: int) -> dict[str, Any]:
     told = {"run_id": facts.run_id, "git_sha": facts.git_sha_of(segment), "phase": phase, "segment": segment}
     return {k: v for k, v in told.items() if v is not None}

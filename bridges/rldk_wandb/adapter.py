@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import msgspec
 
-from rldk.bridge import PREFIX, RunFacts, event_from_tracker, run_events
+from rldk.bridge import PREFIX, RunFacts, event_from_tracker, raw_event, run_events
 from rldk.errors import SourceError
 from rldk_wandb import files, fragments
 from rldk_wandb.address import SCHEME, Address, parsed
 from rldk_wandb.blocks import is_wandb_file
 from rldk_wandb.disk import DiskRun
 from rldk_wandb.names import SEQ, STEP, TIME, is_whole, number, unescape
-from rldk_wandb.raw import RESERVED, RawRows, flattened, merged, raw_event
+from rldk_wandb.raw import RESERVED, RawRows, flattened, merged
 from rldk_wandb.server import ServedRun, runs_of
 from rldk_wandb.sink import RAW, TAG
 

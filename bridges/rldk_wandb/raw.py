@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from rldk.bridge import RunFacts
-    from rldk.event import Kind
     from rldk_wandb.offline import Axis, Run
 
 STEP_OF_WANDB: Final = "_step"
@@ -192,17 +191,6 @@ def _info(facts: RunFacts, time: float) -> dict[str, Any]:
     return {"run_id": facts.run_id, "phase": "train", "segment": facts.segment_at(time), "raw": True}
 
 
-def raw_event(
-    facts: RunFacts, metrics: dict[str, float], *, seq: int, step: int, time: float, status: str | None = None
-) -> Event:
-    """Make an event of what RLDK has not measured; with a status, the one that ends the run."""
-    told = _info(facts, time)
-    if status is None:
-        return _event(facts, told, metrics, seq=seq, step=step, time=time)
-    ended = told | {"status": status}
-    return _event(facts, ended, metrics, seq=seq, step=step, time=time, kind="end")
-
-
 def _event(
     facts: RunFacts,
     info: dict[str, Any],
@@ -211,10 +199,8 @@ def _event(
     seq: int,
     step: int,
     time: float,
-    kind: Kind = "metrics",
 ) -> Event:
     return Event(
-        kind=kind,
         seq=seq,
         time=time,
         step=step,

@@ -1,0 +1,1 @@
+"""An RLDK bridge for trackio."""
