@@ -65,7 +65,7 @@ def topology(_postgres_server, tmp_path_factory):
         stack.enter_context(_store(services["s3"], store, folder))
         up.bucket = services["bucket"].run()
         assert up.bucket.returncode == 0, up.bucket.stderr
-        up.process = stack.enter_context(_running(services["mlflow"], up.log))
+        up.process = stack.enter_context(_running(services["mlflow"], up.log, "--workers=1"))
         yield up
 
 

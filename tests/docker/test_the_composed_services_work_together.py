@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -57,6 +58,20 @@ def test_files_go_through_the_server_into_the_store(topology, demo, tmp_path, mo
     assert [item["Size"] for item in listed if item["Key"].endswith(f"rldk/{report.name}")] == [
         report.stat().st_size
     ]
+
+
+def test_a_sync_needs_no_key_to_the_store(topology, demo, tmp_path):
+    """`rldk sync` fetches the run's files through the server, with nothing set."""
+    environment = topology.services["demo"].environment() | {
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(tmp_path),
+    }
+    sync = [sys.executable, "-m", "rldk", "sync", demo.page, "--to", "wandb"]
+    done = subprocess.run(sync, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "X-Amz-Signature" not in (topology.folder / "s3.log").read_text(errors="replace")
+    asked = re.findall(r"GET \S*/mlflow-artifacts/artifacts/\S*_report\.html\S* ", topology.log.read_text())
+    assert asked
 
 
 def test_without_that_setting_mlflow_sends_its_clients_to_the_store(topology):

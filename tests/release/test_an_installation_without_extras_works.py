@@ -61,24 +61,29 @@ def test_its_report_says_what_plots_need(bare, runs, tmp_path):
     assert "rldk[report]" in page.read_text()
 
 
-LACKING = {
-    "mlflow": ["sync", "JOURNAL", "--to", "mlflow"],
-    "wandb": ["sync", "JOURNAL", "--to", "wandb"],
-    "parquet": ["ingest", "JOURNAL", "-o", "table.parquet"],
-    "zstd": ["ingest", "COMPRESSED"],
-    "trl": ["demo"],
-    "s3": ["ingest", "JOURNAL", "-o", "s3://bucket/runs"],
-    "postgresql": ["ingest", "postgresql://user@127.0.0.1:1/mlflow"],
-}
+LACKING = [
+    ("mlflow", "sync JOURNAL --to mlflow"),
+    ("mlflow", "ingest http://127.0.0.1:1/#/experiments/1/runs/0a1b2c"),
+    ("postgresql", "ingest postgresql://user@127.0.0.1:1/mlflow"),
+    ("wandb", "sync JOURNAL --to wandb"),
+    ("wandb", "ingest https://wandb.ai/team/project/runs/abc123"),
+    ("parquet", "ingest JOURNAL -o table.parquet"),
+    ("parquet", "ingest PARQUET"),
+    ("s3", "ingest JOURNAL -o s3://bucket/runs"),
+    ("dask", "ingest JOURNAL -o folder --scheduler tcp://127.0.0.1:1"),
+    ("zstd", "ingest COMPRESSED"),
+    ("report", "diff JOURNAL JOURNAL --plot plot.png"),
+    ("trl", "demo"),
+]
 
 
-@pytest.mark.parametrize("extra", LACKING)
-def test_a_missing_extra_is_one_sentence(bare, runs, tmp_path, extra):
+@pytest.mark.parametrize(("extra", "words"), LACKING, ids=lambda text: text.split()[0])
+def test_a_missing_extra_is_one_sentence(bare, runs, tmp_path, extra, words):
     """On stderr, with the command that brings what is missing, and no trace."""
-    compressed = tmp_path / "run.jsonl.zst"
-    compressed.write_bytes(b"\x28\xb5\x2f\xfd\x04\x00")
-    stands = {"JOURNAL": str(runs.journal), "COMPRESSED": str(compressed)}
-    done = bare.rldk(*(stands.get(word, word) for word in LACKING[extra]), cwd=tmp_path)
+    (tmp_path / "run.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd\x04\x00")
+    (tmp_path / "run.parquet").write_bytes(b"PAR1" + bytes(16) + b"PAR1")
+    stands = {"JOURNAL": runs.journal, "COMPRESSED": "run.jsonl.zst", "PARQUET": "run.parquet"}
+    done = bare.rldk(*(stands.get(word, word) for word in words.split()), cwd=tmp_path)
     assert done.returncode in {2, 3}
     [line] = done.stderr.splitlines()
     assert line.startswith("rldk: ")
