@@ -10,6 +10,7 @@ import tomllib
 import pytest
 
 from rldk.health.limits import LIMITS
+from rldk.health.rules import built_in
 from rldk.integrations.trl import RLDKCallback
 from rldk.schema import DTYPES
 from rldk.settings import Settings
@@ -74,6 +75,11 @@ def test_each_make_command_is_a_target():
 def test_the_readme_is_one_screen():
     """Whoever comes for the first time reads it to its end."""
     assert START.count("\n") <= SCREEN
+
+
+def test_the_number_of_rules_is_theirs():
+    """A rule that is added is counted."""
+    assert re.findall(r"(\d+) rules", START) == [str(len(built_in()))]
 
 
 @pytest.mark.parametrize(
