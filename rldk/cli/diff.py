@@ -15,11 +15,9 @@ from rldk.cli import completing, options
 from rldk.cli.app import FOUND, app, console, notes, reading_bar
 from rldk.cli.options import Adapters, FieldMap, Json, of_each
 from rldk.cli.output import write_document
-from rldk.errors import MissingDependencyError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
 
     from rldk.diff import Diff, Metric, Run
 
@@ -73,21 +71,21 @@ def diff(
 
     Exit code 1 if they differ in what they measured; times and speeds do not count.
     """
-    from rldk.diff import compare, read
+    from rldk.diff import diff as compare
 
-    drawing = None if plot is None else _drawing(plot)
     with reading_bar() as watch:
-        told = read(
+        found = compare(
             first,
             second,
+            rtol=rtol,
+            atol=atol,
+            metrics=metrics,
             runs=of_each("--runs", runs),
             adapter_hints=of_each("--adapter", adapter),
             field_map=options.field_map(field_map),
+            plot=plot,
             watch=watch,
         )
-        found = compare(*told, rtol=rtol, atol=atol, metrics=metrics)
-        if drawing is not None:
-            drawing.draw(found, *told, plot)
     if as_json:
         write_document({"is_same": found.is_same, **msgspec.to_builtins(found), "plot": plot})
     else:
@@ -97,17 +95,6 @@ def diff(
     notes([*found.a.problems, *found.b.problems])
     if not found.is_same:
         raise typer.Exit(FOUND)
-
-
-def _drawing(path: Path) -> ModuleType:
-    """The module that draws; before anything is read it is known whether it can."""
-    try:
-        from rldk.diff import plot
-    except ImportError as error:
-        raise MissingDependencyError("--plot", "matplotlib", "report") from error
-    if path.suffix not in plot.FORMATS:
-        raise SettingError("--plot", str(path), f"a name that ends in one of {', '.join(plot.FORMATS)}")
-    return plot
 
 
 def _show(found: Diff, *, is_all: bool) -> None:

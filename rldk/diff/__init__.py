@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rldk.diff.comparison import Told, compare, diff, read
+from rldk.diff.comparison import diff
 from rldk.diff.result import Alert, Diff, End, Metric, Parting, Run, Setting, Steps
 
 __all__ = [
@@ -14,8 +14,5 @@ __all__ = [
     "Run",
     "Setting",
     "Steps",
-    "Told",
-    "compare",
     "diff",
-    "read",
 ]

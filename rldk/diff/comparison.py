@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -13,7 +15,7 @@ from rldk.diff import series as numbers
 from rldk.diff.result import Alert, Diff, Metric, Run, Steps, labelled
 from rldk.diff.setup import Setup, differences, setup_of
 from rldk.diff.words import summary
-from rldk.errors import SettingError, SourceError
+from rldk.errors import MissingDependencyError, SettingError, SourceError
 from rldk.health.rules import built_in
 from rldk.history import histories
 from rldk.redact import redact_text
@@ -22,13 +24,15 @@ from rldk.sources import is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from types import ModuleType
 
     from rldk.history import History
     from rldk.report.story import Story
     from rldk.rows import Places
 
 PHASES: Final = ("train", "eval")
+FORMATS: Final = (".png", ".svg", ".pdf")
+"""The endings of the names of plots."""
 _NAMES_SHOWN: Final = 20
 _TIMES: Final = frozenset({"s", "ms"})
 
@@ -51,6 +55,7 @@ def diff(
     runs: tuple[str | None, str | None] = (None, None),
     adapter_hints: tuple[str | None, str | None] = (None, None),
     field_map: Mapping[str, str] | None = None,
+    plot: str | Path | None = None,
     watch: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Diff:
     """Compare two runs metric by metric, in what they were told, and in how well they are.
@@ -68,6 +73,7 @@ def diff(
         runs: Which run of `a` and which of `b`, by id or a pattern, where a source holds several.
         adapter_hints: Names of their adapters.
         field_map: Raw name to canonical name, for what the catalog does not know.
+        plot: A file, .png, .svg or .pdf, in which to draw the metrics that are furthest apart.
         watch: Called before each source of a run is read, with the source, its number from 0, and how many
             there are.
 
@@ -77,14 +83,27 @@ def diff(
     Raises:
         UnknownSourceError: No adapter recognises a source.
         SourceError: A source cannot be read, holds no number, or more than one run.
-        SettingError: A tolerance is none, or no run or metric is one that was asked for.
+        SettingError: A tolerance is none, no run or metric is one that was asked for, or the plot's name has
+            another ending.
+        MissingDependencyError: There is to be a plot, and matplotlib is not installed.
+        TargetError: The plot cannot be written.
     """
-    return compare(
-        *read(a, b, runs=runs, adapter_hints=adapter_hints, field_map=field_map, watch=watch),
-        rtol=rtol,
-        atol=atol,
-        metrics=metrics,
-    )
+    drawing = None if plot is None else _drawing(Path(plot))
+    told = read(a, b, runs=runs, adapter_hints=adapter_hints, field_map=field_map, watch=watch)
+    found = compare(*told, rtol=rtol, atol=atol, metrics=metrics)
+    if drawing is not None and plot is not None:
+        drawing.draw(found, *told, Path(plot))
+    return found
+
+
+def _drawing(path: Path) -> ModuleType:
+    """The module that draws; before anything is read it is known whether it can."""
+    if path.suffix not in FORMATS:
+        raise SettingError("plot", str(path), f"a name that ends in one of {', '.join(FORMATS)}")
+    try:
+        return importlib.import_module("rldk.diff.plot")
+    except ImportError as error:
+        raise MissingDependencyError("a plot", "matplotlib", "report") from error
 
 
 def read(

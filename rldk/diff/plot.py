@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rldk.report.story import Series
     from rldk.rows import Values
 
-FORMATS: Final = (".png", ".svg", ".pdf")
 COLOURS: Final = ("#0072b2", "#d55e00")
 """Blue and vermilion of Okabe and Ito, which nobody takes for each other."""
 
@@ -77,7 +76,7 @@ def draw(found: Diff, a: Told, b: Told, path: Path) -> None:
         found: What `rldk.diff.compare` found.
         a: The first run.
         b: The second run.
-        path: The file; its ending says which format: one of `FORMATS`.
+        path: The file; its ending says which format.
 
     Raises:
         TargetError: It cannot be written.
