@@ -118,8 +118,22 @@ def train(
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    with _one_thread():
+        trainer.train()
     return callback
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute on one core: in so small a model several only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -196,9 +210,7 @@ class Recorded(NamedTuple):
 def record(address: str, folder: Path) -> Recorded:
     """Record a training for each learning rate."""
     import mlflow
-    import torch
 
-    torch.set_num_threads(1)  # so small a model only waits for the others
     mlflow.set_tracking_uri(address)
     experiment = f"{address}/#/experiments/{mlflow.set_experiment(EXPERIMENT).experiment_id}"
     for rate in RATES:

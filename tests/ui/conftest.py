@@ -14,7 +14,7 @@ import pytest
 from tests._wandb_backend import forget_wandb
 
 NAME = "grpo-in-the-browser"
-STEPS = 24
+STEPS = 12
 
 
 class Recorded(NamedTuple):

@@ -106,8 +106,8 @@ def test_charts_are_grouped_by_section(ui, recorded):
     ("metric", "steps"),
     [
         ("rldk/kl_mean", list(range(1, STEPS + 1))),
-        ("rldk/eval/reward_mean", list(range(4, STEPS + 1, 4))),
-        ("rldk/checkpoint/norm", [8, 16, 24]),
+        ("rldk/eval/reward_mean", list(range(2, STEPS + 1, 2))),
+        ("rldk/checkpoint/norm", [4, 8, 12]),
     ],
 )
 def test_charts_are_over_the_trainer_s_steps(ui, recorded, metric, steps):
