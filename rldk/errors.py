@@ -134,8 +134,9 @@ class UnknownBridgeError(RLDKError):
 class MissingDependencyError(RLDKError, ImportError):
     """A library that an optional part needs is not installed."""
 
-    def __init__(self, what: str, library: str, extra: str) -> None:
-        super().__init__(f"{what} needs {library}, which is not installed; run: pip install 'rldk[{extra}]'")
+    def __init__(self, what: str, library: str, extra: str | None = None) -> None:
+        wanted = f"'rldk[{extra}]'" if extra else library  # a bridge of somebody else's is no extra of RLDK
+        super().__init__(f"{what} needs {library}, which is not installed; run: pip install {wanted}")
 
 
 class NoPPOError(RLDKError, ImportError):

@@ -6,18 +6,37 @@ import json
 import sqlite3
 from contextlib import closing
 
+import msgspec
 import pytest
 import trackio
 from rldk_trackio.adapter import TrackioAdapter
 from rldk_trackio.sink import TrackioSink
 
 from rldk import bridge
-from rldk.bridge import Target
-from rldk.errors import SourceError
+from rldk.bridge import RunFacts, Target, raw_event, run_events
+from rldk.errors import MissingDependencyError, SourceError
 from rldk.ingest import ingest_runs
 from rldk.journal import Journal, read
 from rldk.recorder import Recorder, Run
 from rldk.settings import Settings
+
+
+@pytest.fixture
+def make_raw():
+    """A run that RLDK has not recorded: what began it, and what it logged."""
+
+    def make(*logs):
+        facts = RunFacts(run_id="theirs-1", began=1_763_847_600.0)
+        told = {"raw": True, "name": "theirs", "config": {"lr": 0.1}}
+        [first] = run_events(facts)
+        first = msgspec.structs.replace(first, model_info=first.model_info | told)
+        rest = [
+            raw_event(facts, metrics, seq=n, step=n * 10, time=facts.began + n)
+            for n, metrics in enumerate(logs, start=1)
+        ]
+        return [first, *rest]
+
+    return make
 
 
 @pytest.fixture
@@ -128,6 +147,28 @@ def test_a_file_that_would_be_written_elsewhere_is_left_out(tmp_path, project, h
     assert adapter.files(into) == []
     assert adapter.problems == ["../out.html is not on this machine, and was left out"]
     assert not (tmp_path / "out.html").exists()
+
+
+def test_a_run_that_others_recorded_elsewhere(tmp_path, project, make_raw):
+    """`rldk sync` brings it here: its names, its config and its status come back as they were."""
+    events = make_raw({"loss": 0.5, "rldk/looks_like_ours": 1.0}, {"loss": float("nan")})
+    sink = TrackioSink.create(Target(project=project))
+    home = sink.open(events[0])
+    sink.send(events)
+    sink.close("FAILED", [])
+    read = list(TrackioAdapter(home.source).events())
+    assert all(event.is_raw for event in read)
+    assert repr([e.metrics for e in read if e.metrics]) == repr([e.metrics for e in events if e.metrics])
+    assert [(e.step, e.time) for e in read[1:-1]] == [(e.step, e.time) for e in events[1:]]
+    first, last = read[0].model_info, read[-1].model_info
+    assert (first["name"], first["config"], last["status"]) == ("theirs", {"lr": 0.1}, "FAILED")
+
+
+def test_without_trackio_it_is_said_how_to_install_it(monkeypatch):
+    """Not as an extra of RLDK, which has none of this name."""
+    monkeypatch.setattr("rldk_trackio.sink.find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"run: pip install trackio$"):
+        TrackioSink.create()
 
 
 def test_other_files_are_not_taken_for_trackios(tmp_path):

@@ -70,7 +70,7 @@ class TrackioSink:
             MissingDependencyError: trackio is not installed.
         """
         if find_spec("trackio") is None:
-            raise MissingDependencyError("The trackio sink", "trackio", "trackio")
+            raise MissingDependencyError("The trackio sink", "trackio")
         return cls(target=target)
 
     @classmethod

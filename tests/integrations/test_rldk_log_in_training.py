@@ -1,0 +1,59 @@
+"""What a reward function gives to rldk.log is in the row of the step, or the evaluation, that called it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import rldk
+from rldk.ingest import ingest_runs
+from rldk.integrations.trl import RLDKCallback
+
+pytestmark = pytest.mark.real
+
+
+def test_training_and_evaluation_keep_apart(make_trainer, tmp_path):
+    """Between evaluations, before them and at the start; a batch that is trained on twice is scored once."""
+    is_training = {}
+
+    def reward(completions, **_):
+        now = trainer.model.training
+        is_training[now] = is_training.get(now, 0) + 1
+        rldk.log({"is_training": now, "calls": is_training[now]})
+        return [float(len(text)) for text in completions]
+
+    callback = RLDKCallback(output_dir=tmp_path / "rldk")
+    options = {"eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True, "num_iterations": 2}
+    trainer = make_trainer("GRPO", [callback], reward=reward, eval_rows=4, max_steps=6, **options)
+    trainer.train()
+    table = ingest_runs(callback.journal_path)
+    scored = table[table["is_training"].notna()]
+    assert callback.errors == 0
+    assert scored.loc[scored["phase"] == "train", "step"].tolist() == [1, 3, 5]
+    assert scored.loc[scored["phase"] == "eval", "step"].tolist() == [0, 2, 4, 6]
+    assert ((scored["phase"] == "train") == (scored["is_training"] == 1)).all()
+    assert scored.loc[scored["phase"] == "train", "calls"].tolist() == [1, 2, 3]
+
+
+def test_another_thread_and_another_callback_may_log(make_trainer, tmp_path):
+    """What is left when training ends is recorded too, and afterwards nothing is."""
+    from transformers import TrainerCallback
+
+    class Other(TrainerCallback):
+        """Logs of itself, and has a thread log."""
+
+        def on_step_end(self, args, state, control, **kwargs):
+            """Log the step."""
+            rldk.log({"mine": state.global_step})
+            thread = threading.Thread(target=rldk.log, args=({"threads": 1}, state.global_step))
+            thread.start()
+            thread.join()
+
+    callback = RLDKCallback(output_dir=tmp_path / "rldk")
+    make_trainer("SFT", [Other(), callback], max_steps=3, logging_steps=2).train()
+    rldk.log({"late": 1.0})
+    table = ingest_runs(callback.journal_path).set_index("step")
+    assert table["mine"].dropna().to_dict() == {2: 2, 3: 3}
+    assert table["threads"].dropna().to_dict() == {1: 1, 2: 1, 3: 1}
+    assert "late" not in table
