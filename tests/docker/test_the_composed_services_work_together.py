@@ -104,6 +104,19 @@ def test_it_answers_to_its_own_names_alone(topology, host, status):
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost:3000", 200), (f"https://{PUBLIC}", 200), ("https://evil.example", 403)],
+)
+def test_pages_of_others_cannot_write(topology, origin, status):
+    """A browser tells which page a request is from."""
+    connection = http.client.HTTPConnection(topology.server.removeprefix("http://"), timeout=10)
+    told = {"Origin": origin, "Content-Type": "application/json"}
+    connection.request("POST", "/api/2.0/mlflow/experiments/search", '{"max_results": 1}', told)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
 def test_no_secret_shows(topology, demo):
     """Neither on a command line, nor in what the services say, nor in the database's URL."""
     said = [file.read_text(errors="replace") for file in topology.folder.glob("*.log")]
@@ -114,8 +127,8 @@ def test_no_secret_shows(topology, demo):
     assert not [text for text in said for secret in SECRETS.values() if secret in text]
 
 
-def test_the_server_writes_nowhere_but_into_tmp(topology, demo):
-    """So its file system can be read-only."""
+def test_the_server_keeps_nothing_beside_its_database_and_store(topology, demo):
+    """So its container can be thrown away."""
     assert list(topology.services["mlflow"].home.iterdir()) == []
 
 
