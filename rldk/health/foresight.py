@@ -225,18 +225,15 @@ class _Rehearsal:
         return ("moot", reason) if reason else ("blind", self._monitor.why_unavailable(rule.name))
 
     def _nothing_of(self, part: str) -> str:
-        own = self._plan.trainer in catalog.own_loop()
-        never_evaluates = (
-            f"{self._plan.trainer} does not evaluate" if own else "no evaluation (eval_strategy=no)"
-        )
-        no_checkpoints = "no checkpoint is saved (save_strategy=no)"
+        if part == "eval" and self._plan.trainer in catalog.own_loop():
+            return f"{self._plan.trainer} does not evaluate by itself"
+        if part == CHECKPOINT and not self._plan.has_checkpoints:
+            return "checkpoints are not analysed (enable_checkpoint_analysis=False)"
         return {
             "train": "nothing is logged (logging_strategy=no)",
-            "eval": never_evaluates,
+            "eval": "there is no evaluation (eval_strategy=no)",
             RESOURCE: "resources are not sampled (enable_resource_monitoring=False)",
-            CHECKPOINT: no_checkpoints
-            if self._plan.has_checkpoints
-            else "checkpoints are not analysed (enable_checkpoint_analysis=False)",
+            CHECKPOINT: "no checkpoint is saved (save_strategy=no)",
         }[part]
 
     def _when(self, rule: Rule, first: _Point) -> tuple[Outlook, str]:
