@@ -51,6 +51,8 @@ _RUN: Final = re.compile(
 )
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;]*m")
 _DIFFERS: Final = (
+    (re.compile(r"offline-run-\d{8}_\d{6}-\w+"), "ID"),
+    (re.compile(r"(?<=\u2502 )[a-z0-9]{8}(?= +\u2502)"), "ID"),
     (re.compile(r"\d{8}_\d{6}"), "TIME"),
     (re.compile(r"\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S*"), "TIME"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "ID"),

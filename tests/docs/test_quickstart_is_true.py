@@ -72,6 +72,15 @@ cd wandb/{name} && basename "$PWD"
     assert renewed == page.replace(name, "offline-run-20261126_111600-efgh5678")
 
 
+def test_an_id_in_a_table_is_an_id(quickstart):
+    """A run that no path has named yet, and a folder whose name is cut."""
+    one, other = (
+        f"│ {run} │ GRPO │\n offline-run-20261125_18360{run[0]}-{run[:4]}…"
+        for run in ("1abcdefg", "2bcdefgh")
+    )
+    assert quickstart.alike(one) == quickstart.alike(other) != quickstart.alike(one.replace("GRPO", "DPO"))
+
+
 def test_a_file_is_changed_where_it_has_the_lines(quickstart):
     """A diff that does not fit the file is an error, and no change in silence."""
     made = "<!-- run: file=a.txt -->\n```python\none\ntwo\n```\n"
