@@ -112,3 +112,29 @@ def complaint(words):
     except MISUSE as error:
         return None if type(error).__name__ in TOLD_IN_PART else error.format_message()
     return None
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["nowhere.md", "health.md#nothing", "#nothing", "http://example.com", "https://nowhere", "ftp://a.b"],
+)
+def test_a_link_that_leads_nowhere_is_found(target):
+    """The examination has teeth: files, anchors, and other sites' addresses."""
+    assert leads_somewhere(ROOT / "docs" / "guide.md", "health.md#how-the-rules-judge")
+    assert not leads_somewhere(ROOT / "docs" / "guide.md", target)
+
+
+@pytest.mark.parametrize(
+    "line", ["destroy x", "check x --bogus", "check x --fail-on sometimes", "sync x --patience soon"]
+)
+def test_a_command_that_is_not_understood_is_found(line):
+    """A command that is gone, an option that was renamed, a value that is not taken."""
+    assert complaint(["check", "x", "--fail-on", "never"]) is None
+    assert complaint(line.split())
+
+
+def test_a_test_that_is_gone_is_found():
+    """By its file and by its name."""
+    assert is_there("tests/docs/test_docs_build.py", "test_a_test_that_is_gone_is_found")
+    assert not is_there("tests/docs/test_docs_build.py", "test_gone")
+    assert not is_there("tests/docs/test_gone.py", "")
