@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from rldk.errors import RLDKError
 
-__all__ = ["FOUND", "MISUSED", "UNREADABLE", "app", "console", "errors", "fail", "notes", "progress_bar"]
+__all__ = ["FOUND", "MISUSED", "UNREADABLE", "app", "console", "errors", "notes", "progress_bar"]
 
 _LETTERS_SHOWN = 50
 _HIDDEN_MARKUP = re.compile(r"(?<!\\)\[hidden\]")
@@ -209,8 +208,3 @@ def notes(problems: Iterable[str]) -> None:
     """Say what could not be read."""
     for problem in problems:
         errors.print(f"note: {escape(problem)}", soft_wrap=True)
-
-
-def fail(error: RLDKError) -> NoReturn:
-    """End with what an error says, in one line, and with the code that stands for it."""
-    raise error

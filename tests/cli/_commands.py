@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from rldk.cli import app
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-COMMANDS = ("demo", "ingest", "sync", "verify", "check", "explain", "report", "diff")
+COMMANDS = ("demo", "ingest", "sync", "verify", "check", "explain", "report", "diff", "tail", "doctor")
 
 
 def rldk(*words, **environment):

@@ -26,13 +26,15 @@ def places(tmp_path, monkeypatch):
     write(tmp_path / "two", "one")
     write(tmp_path / "two", "two")
     broken = write(tmp_path / "broken", "broken", lambda _, metrics: metrics | {"loss": float("nan")})
+    failed = write(tmp_path / "failed", "failed", status="FAILED")
     Path("empty.jsonl").write_bytes(b"")
     Path("empty_events.jsonl").write_bytes(b"")
     Path("garbage.bin").write_bytes(bytes(range(256)) * 20)
     Path("half.json").write_text('{"log_history": [{"step"')
     Path("folder").mkdir()
     Path("file").write_text("")
-    return {"run": run, "broken": broken, "alert": f"{broken}#nonfinite@1", "dead": f"http://{nobody()}"}
+    runs = {"run": run, "broken": broken, "failed": failed}
+    return runs | {"alert": f"{broken}#nonfinite@1", "dead": f"http://{nobody()}"}
 
 
 def nobody():
@@ -50,12 +52,16 @@ FINE = {
     "explain": [("explain", "{run}"), ("explain", "{alert}"), ("explain", "kl_drift")],
     "report": [("report", "{run}", "-o", "out")],
     "diff": [("diff", "{run}", "{run}")],
+    "tail": [("tail", "{run}", "--once")],
+    "doctor": [("doctor", "--offline")],
 }
 FOUND = {
     "sync": [("sync", "{run}", "--to", "mlflow", "--runs", "nobody")],
     "verify": [("verify", "{run}", "{broken}")],
     "check": [("check", "{broken}")],
     "diff": [("diff", "{run}", "{broken}")],
+    "tail": [("tail", "{failed}", "--once")],
+    "doctor": [("doctor", "--offline", "--trainer", "GRPO", "--set", "beta=0", "--set", "max_steps=100")],
 }
 UNREADABLE = ("nowhere", "empty.jsonl", "empty_events.jsonl", "garbage.bin", "half.json", "folder", "")
 READS = {
@@ -94,12 +100,14 @@ MISUSED = {
     "explain": [("{run}#kl_drift@3",), ("{run}", "--runs", "nobody")],
     "report": [("{run}", "-o", "file"), ("{run}", "--runs", "nobody"), ("{run}", "-o", "file/below")],
     "diff": [("{run}", "{run}", "--plot", "x.gif"), ("{run}", "{run}", "--rtol", "-1")],
+    "tail": [("{run}", "--interval", "0")],
+    "doctor": [("--offline", "--timeout", "0"), ("--set", "beta")],
 }
 WALKED = {
     0: {*FINE, "demo"},
     1: {*FOUND, "demo"},
     2: {*MISUSED},
-    3: {*READS},
+    3: {*READS, "tail", "doctor"},
 }
 
 
@@ -151,6 +159,21 @@ def test_2_where_it_cannot_be_done(places, name, given):
 def test_3_where_a_source_cannot_be_read(places, name, source):
     """In one line, as a table and as JSON, and nothing on stdout."""
     words = [word.format(source) for word in READS[name]]
+    for asked in (words, [*words, "--json"]):
+        done = rldk(*asked)
+        assert (done.exit_code, done.stdout) == (3, ""), done.output
+        assert_one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("tail", source, "--once") for source in ("nowhere", "folder")),  # a file may become a run yet
+        *(("doctor", "--offline", "--config", source) for source in UNREADABLE if source),
+    ],
+)
+def test_3_where_there_is_no_run_or_no_configuration(places, words):
+    """Of which both take other things than the readers do."""
     for asked in (words, [*words, "--json"]):
         done = rldk(*asked)
         assert (done.exit_code, done.stdout) == (3, ""), done.output

@@ -43,7 +43,7 @@ def curves(step):
 def write(folder, run, change=lambda _, metrics: metrics, steps=range(1, 41), every=10, **facts):
     """Write a GRPO run's journal; `change` gives other metrics for a step, or None for no log."""
     facts = {"trainer": "GRPO", "args": ARGS, "versions": {"trl": "1.16.0"}, "git_sha": "abc"} | facts
-    seed = facts.pop("seed", 42)
+    seed, status = facts.pop("seed", 42), facts.pop("status", "FINISHED")
     events = [event(run, 0, kind="run", **facts)]
     for step in steps:
         metrics = change(step, curves(step))
@@ -51,7 +51,7 @@ def write(folder, run, change=lambda _, metrics: metrics, steps=range(1, 41), ev
             events.append(event(run, step, metrics))
         if every and step % every == 0:
             events.append(event(run, step, {"loss": 1 / step, "runtime": 0.1 * step}, phase="eval"))
-    events.append(event(run, steps[-1], kind="end", status="FINISHED"))
+    events.append(event(run, steps[-1], kind="end", status=status))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run}_events.jsonl"
     with path.open("wb") as out:
