@@ -84,10 +84,14 @@ class SourceError(RLDKError):
 class UnknownSourceError(SourceError):
     """A source that no adapter recognises."""
 
-    def __init__(self, source: str, adapters: Iterable[str], where: str = "") -> None:
+    def __init__(self, source: str, adapters: Iterable[str], *, is_there: bool = True) -> None:
+        if not is_there:
+            remedy = "check the path; docs/sources.md lists what can be read"
+            super().__init__(source, "there is no such file or folder", remedy)
+            return
         super().__init__(
             source,
-            f"{where}no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
+            f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
             "give a journal, trainer_state.json or a checkpoint, JSONL, CSV, Parquet or TensorBoard files, "
             "a W&B run folder, wandb://ENTITY/PROJECT/ID or the address of its page, mlflow.db, an mlruns "
             "folder, or an MLflow run as runs:/ID, TRACKING_URI#runs/ID or TRACKING_URI#experiments/NAME; "

@@ -142,7 +142,7 @@ def find_adapter(source: str, hint: str | None = None) -> Adapter:
         if adapter.can_handle():
             return adapter
     is_there = "://" in source or _exists(Path(source))
-    raise UnknownSourceError(source, installed, "" if is_there else "there is no such file, and ")
+    raise UnknownSourceError(source, installed, is_there=is_there)
 
 
 def _turn(name: str) -> tuple[int, str]:

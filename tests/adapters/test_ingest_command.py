@@ -80,7 +80,7 @@ def test_a_field_map_is_given_outright_or_in_a_file(tmp_path, given):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("nowhere",), 3, "no adapter recognises it"),
+        (("nowhere",), 3, "there is no such file"),
         (("{path}", "-o", "t.xyz"), 2, "a name ending in"),
         (("{path}", "--format", "parquet"), 2, "an --output file"),
         (

@@ -216,7 +216,7 @@ def test_a_file_that_is_no_journal_of_ours_is_delivered_from_a_copy(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("nowhere.jsonl", "--to", "mlflow"), 3, "no adapter recognises it"),
+        (("nowhere.jsonl", "--to", "mlflow"), 3, "there is no such file"),
         (("{journal}", "--to", "nobody"), 2, "installed: mlflow, wandb"),
         (("{folder}", "--to", "mlflow", "--follow"), 2, "one run, not 2"),
         (("{journal}", "--to", "mlflow", "--adapter", "nobody"), 2, "no adapter named"),
