@@ -33,7 +33,7 @@ trainer = create_ppo_trainer(
     PPOConfig(
         output_dir=str(folder / "out"),
         response_length=8,
-        total_episodes=32,
+        total_episodes=256,
         **(tiny.TRAINING | {"max_steps": -1}),
     ),
     tiny.prompts(),
