@@ -130,10 +130,14 @@ def _examined(
 
 
 def _show(finding: Finding, area: str) -> None:
+    from rldk.tail.glyphs import clean
+
     if finding.area != area:
         console.print(f"[bold]{escape(finding.area)}[/bold]")
-    remedy = Text.assemble("; ", (finding.remedy, "italic")) if finding.remedy else Text()
-    told = Text.assemble((finding.what, "bold"), ": ", finding.told, remedy)
+    what, said, todo = map(clean, (finding.what, finding.told, finding.remedy))
+    told = Text.assemble((what, "bold"), ": ", said)
+    if todo:
+        told.append("; ").append(todo, style="italic")
     line = Table.grid(padding=(0, 1))
     line.add_column(width=_WIDTH)
     line.add_row(Text(f"  {finding.state}", style=_MARKS[finding.state]), told)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from rldk import versions
 from rldk.cli import app
 from rldk.doctor import machine
+from rldk.doctor.finding import Finding
 from tests.cli._tail_runs import Writer
 
 FINE = ["eval_strategy=steps", "eval_steps=10", "logging_steps=1", "save_steps=10", "max_steps=1000"]
@@ -166,3 +167,13 @@ def test_ppo_needs_a_trl_that_has_it(monkeypatch):
     monkeypatch.setattr(machine, "installed", lambda _: "1.16.0")
     told = [each for each in machine.versions("PPO") if each.state == "problem"]
     assert [each.remedy for each in told] == ["pip install 'trl<=1.12.0'"]
+
+
+def test_what_others_say_cannot_write_on_the_terminal(monkeypatch):
+    """A name of an argument's, or a server's answer, with control characters and a secret in it."""
+    finding = Finding("x", "a\x1b[2J", "problem", "http://me:hunter2@host \x07 \r", "do\nthis")
+    monkeypatch.setattr("rldk.cli.doctor._examined", lambda *_: [finding])
+    told = run()
+    assert (told.exit_code, told.stdout.count("\n")) == (1, 2)
+    assert not set(told.stdout) & set("\x1b\x07\r")
+    assert "hunter2" not in told.stdout
