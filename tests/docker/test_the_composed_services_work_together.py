@@ -25,7 +25,7 @@ from rldk.ingest import ingest_runs
 from tests.docker._compose import FOLDER
 from tests.docker.conftest import PUBLIC, SECRETS, STEPS
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("topology")]  # it is started once
 
 
 def test_the_demo_is_read_back_from_it(topology, demo):
