@@ -68,7 +68,10 @@ _HEADER: Final = re.compile(
     r"(\bBearer\s{1,4}|\bbearer\s{1,4}(?=[^\s\"']{16}))([^\s\"',;\\]+)"
     r"|(\bBasic\s{1,4})([A-Za-z0-9+/]{6,}={0,2})(?![\w+/=])"
 )
-_NETRC: Final = re.compile(r"(\blogin\s{1,4}\S{1,256}\s{1,4}password\s{1,4})\S+", re.IGNORECASE)
+_NETRC: Final = re.compile(
+    r"(\b(?:machine\s{1,4}\S{1,256}|default)\s{1,4}login\s{1,4}\S{1,256}\s{1,4}password\s{1,4})\S+",
+    re.IGNORECASE,
+)
 _SAID_KEY: Final = re.compile(
     r"((?:api[ _-]?key|wandb[ ._]login)\b[^\n]{0,40}?)\b[0-9a-f]{32,64}\b", re.IGNORECASE
 )
@@ -81,7 +84,7 @@ _QUERY: Final = re.compile(r"(?<=[?&;])([\w.\-%]{1,64}=)([^&\s#;\"'<>\\]+)")
 _QUERY_NAME: Final = re.compile(r"key|token|secret|passw(or)?d|sig(nature)?|credential|auth|code|sas|pwd")
 _NAME: Final = re.compile(
     r"(?<![\w.\-])(?P<dashes>-{1,2})?(?P<name>[A-Za-z_][\w.\-]{1,63})(?P<closed>\\{0,4}[\"'])?"
-    r"(?P<sign>\s{0,4}[=:]>?\s{0,4}|(?(dashes)(?:\s{0,2},\s{0,2}(?=\\{0,4}[\"'])|\s{1,4}(?=[^\s\-]))|(?!)))"
+    r"(?P<sign>\s{0,4}(?:=(?!=)|:(?!:))>?\s{0,4}|(?(dashes)(?:\s{0,2},\s{0,2}(?=\\{0,4}[\"'])|\s{1,4}(?=[^\s\-]))|(?!)))"
 )
 _VALUE: Final = re.compile(
     r"(?:(?:Bearer|Basic|Token|Digest|ApiKey)\s{1,4})?"
@@ -89,6 +92,8 @@ _VALUE: Final = re.compile(
     r"|(?P<bare>[^\s,;&\"'(){}<>\\|]++))",
     re.DOTALL,
 )
+_TALK: Final = re.compile(r"[a-z]{1,32}'?[a-z]{0,2} [a-z(`]")
+"""Two words: what follows a colon in the midst of a line is no password then, but the sentence going on."""
 _WORD: Final = re.compile(r"\\{0,4}[\"']?(?P<word>[^\s,;&=:\"'(){}<>\\|]{1,512})")
 _URL_END: Final = re.compile(r"[\s\"'<>\\]")
 _AUTHORITY_END: Final = re.compile(r"[/?#]")
@@ -223,8 +228,13 @@ def _is_secret(key: str, value: str) -> bool:
     if not kind or value == HIDDEN:
         return False
     if kind == "strong":
-        return True
+        return not _is_folder(key, value)
     return _PLAIN_VALUE.fullmatch(value) is None if kind == "weak" else _is_random(value)
+
+
+def _is_folder(name: str, value: str) -> bool:
+    """Whether it is the shell's variable of the working folder, and no password."""
+    return name.endswith("PWD") and value.startswith(("/", ".", "~"))
 
 
 def _is_random(text: str) -> bool:
@@ -315,8 +325,11 @@ def _value(text: str, found: re.Match[str], kind: str) -> tuple[int, int]:
         return 0, 0
     said = value[value.lastgroup or 0]
     is_plain = _PLAIN_VALUE.fullmatch(said) is not None and (kind == "weak" or is_prose)
-    is_hidden = said.startswith(HIDDEN) or not said
-    return (0, 0) if is_plain or is_hidden else value.span(value.lastgroup or 0)
+    is_hidden = said.startswith(HIDDEN) or not said or _is_folder(found["name"], said)
+    is_talk = (
+        is_prose and _TALK.match(text, found.end()) and text[: found.start()].rpartition("\n")[2].strip(" -#")
+    )
+    return (0, 0) if is_plain or is_hidden or is_talk else value.span(value.lastgroup or 0)
 
 
 def _urls(text: str) -> str:

@@ -128,4 +128,7 @@ HARMLESS = (
     "task-abcdefghijklmnopqrstuvwxyz and sk-learn-baseline-2026-experiment-01",
     "mean_token_accuracy is 0.5 where num_tokens=5 and token=12",
     "s3://bucket/checkpoints/step-100@final",
+    'docker run -v "$PWD:/data" in PWD=/home/jane',
+    "its ports ask for no password: leave them there; it holds a secret: the build's own",
+    "tests/test_no_secret_leaves.py::test_it and the login by password that it makes",
 )

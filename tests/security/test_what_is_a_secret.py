@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.table import Table
 
+from rldk.cli.app import _Console
 from rldk.event import Event, encode
+from rldk.health.monitor import Monitor
+from rldk.health.rules import built_in
 from rldk.hiding import hidden
+from rldk.normalize import derived, units
 from rldk.redact import HIDDEN, logger, redact, redact_sentence, redact_text
 from tests.security._secrets import FORMS, FRIENDS, HARMLESS, HEX, KEYS, PLACES, RANDOM
 
+ROOT = Path(__file__).parents[2]
 MB = 10**6
 HOSTILE = (
     *("a", "-", "@", "&", "\\", '"', " ", "\n", "1", "://", "a:", "a,", "://a:", "://a:b@", "key=", "token:"),
@@ -240,3 +247,46 @@ def test_a_logger_hides_once():
     """However often it is asked for."""
     assert logger("rldk.test") is logger("rldk.test")
     assert len(logging.getLogger("rldk.test").filters) == 1
+
+
+def test_the_terminal_shows_none(capsys):
+    """In a sentence, in a table's cell and heading, with markup and without; `[hidden]` itself is shown."""
+    console = _Console(highlight=False, width=200)
+    table = Table("run", f"x?sig={RANDOM}")
+    table.add_row(f"http://me:{RANDOM}@h/x", f"[bold]token={RANDOM}[/bold]")
+    console.print(table)
+    console.print(f"api_key={RANDOM} and [bold]more[/bold]")
+    console.print(f"[x] {FORMS['github']}", markup=False)
+    shown = capsys.readouterr().out
+    assert RANDOM not in shown
+    assert FORMS["github"] not in shown
+    assert shown.count(HIDDEN) == 5
+    assert "[x] [hidden]" in shown
+
+
+def test_nothing_of_trl_or_of_rldks_own_looks_like_one():
+    """Default arguments, units, formulas, rules, and every log that was recorded of a real training."""
+    trl = pytest.importorskip("trl")
+    told = [Monitor(built_in()).summary()]
+    for trainer in ("PPO", "GRPO", "RLOO", "OnlineDPO", "DPO", "KTO", "Reward", "SFT"):
+        told.append({"units": units(trainer), "derived": derived(trainer)})
+        if config := getattr(trl, f"{trainer}Config", None):
+            args = config(output_dir="x", use_cpu=True, bf16=False).to_dict()
+            told.append({"args": msgspec.to_builtins(args, str_keys=True, enc_hook=str)})
+    assert [each for each in told if redact(each) != each] == []
+    recordings = [path for path in (ROOT / "tests" / "data" / "recordings").rglob("*") if path.is_file()]
+    lines = [line for path in recordings for line in path.read_text().splitlines()]
+    assert len(lines) > 100
+    assert [line for line in lines if redact_text(line) != line] == []
+
+
+def test_prose_is_no_assignment_but_a_line_of_a_file_is_one():
+    """A word and more words behind a colon in the midst of a line are the sentence going on."""
+    assert "hunter" in redact_text("it asks for the password: hunter is what comes next")
+    for text in (
+        "password: hunter",
+        "x:\n  - password: hunter two",
+        "the password: hunter2 is",
+        "password=hunter is",
+    ):
+        assert "hunter" not in redact_text(text)
