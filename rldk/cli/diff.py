@@ -150,8 +150,10 @@ def _row(metric: Metric) -> list[str]:
 def _apart(metric: Metric) -> str:
     """How far apart in the end; a `?` where nobody can tell."""
     end = metric.end
+    if metric.is_broken:
+        return "nan*"
     if end is None or end.distance is None:
-        return "?"
+        return "? "
     return f"{end.distance:+.1f}{'*' if end.is_apart else ' '}"
 
 

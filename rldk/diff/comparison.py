@@ -268,5 +268,7 @@ def _compared(a: Told, b: Told, name: str, phase: str, tolerance: numbers.Tolera
 
 def _rank(metric: Metric) -> tuple[bool, bool, float, str]:
     """What comes before what: what parts, then what is furthest apart in the end; times last."""
-    distance = metric.end.standard_errors if metric.end is not None else None
+    distance = (
+        metric.end.standard_errors if metric.end is not None else (math.inf if metric.is_broken else 0.0)
+    )
     return metric.is_timing, metric.is_same, -abs(distance or 0.0), metric.label

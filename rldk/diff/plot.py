@@ -217,7 +217,7 @@ def _broken(axes: Axes, series: Series, colour: str) -> None:
             color=colour,
             transform=axes.get_xaxis_transform(),
             clip_on=False,
-            zorder=7,
+            zorder=9,
         )
 
 

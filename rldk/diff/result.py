@@ -108,7 +108,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         differing: At how many steps they do not have the same.
         first: The first of these; None where there is none.
         largest: The step at which two finite numbers are furthest apart.
-        end: How far apart they are in the end; None where one has no finite number there.
+        end: How far apart they are in the end; None where one has no finite number there, or no number.
         nonfinite_a: How many NaN and infinities the first run measured.
         nonfinite_b: The same of the second.
     """
@@ -129,6 +129,18 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         """Its name, with `eval/` before it where it is of evaluations."""
         return labelled(self.name, self.phase)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether in the end one of the two measures nothing finite any more."""
+        return self.end is None and bool(self.nonfinite_a or self.nonfinite_b)
+
+    @property
+    def is_apart(self) -> bool | None:
+        """Whether the two are apart in the end; None where nobody can tell."""
+        if self.end is not None:
+            return self.end.is_apart
+        return not self.is_same if self.is_broken else None
 
     @property
     def is_same(self) -> bool:

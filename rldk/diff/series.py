@@ -137,15 +137,15 @@ def end(a: Series, b: Series, last: int, tolerance: Tolerance) -> End | None:
         tolerance: What counts as the same where there is no noise.
 
     Returns:
-        None where one of them has no finite number up to there.
+        None where one of them has no finite number in its last tenth.
     """
-    mine, theirs = _finite_to(a, last), _finite_to(b, last)
-    if not len(mine) or not len(theirs):
+    mine, theirs = a.values[a.steps <= last], b.values[b.steps <= last]
+    tail_a, tail_b = (_finite(_tail(each, _LAST_PART, _FEWEST_LAST)) for each in (mine, theirs))
+    if not len(tail_a) or not len(tail_b):
         return None
-    tail_a, tail_b = _tail(mine, _LAST_PART, _FEWEST_LAST), _tail(theirs, _LAST_PART, _FEWEST_LAST)
     mean_a, mean_b = robust.mean(tail_a.tolist()), robust.mean(tail_b.tolist())
     difference = mean_b - mean_a
-    noise = _noise(mine, theirs)
+    noise = _noise(_finite(mine), _finite(theirs))
     distance = None if noise is None else _over(difference, noise)
     share = math.sqrt(1 / len(tail_a) + 1 / len(tail_b))
     errors = None if distance is None else distance / share
@@ -163,8 +163,8 @@ def end(a: Series, b: Series, last: int, tolerance: Tolerance) -> End | None:
     )
 
 
-def _finite_to(series: Series, last: int) -> Values:
-    return series.values[np.isfinite(series.values) & (series.steps <= last)]
+def _finite(values: Values) -> Values:
+    return values[np.isfinite(values)]
 
 
 def _tail(values: Values, part: float, fewest: int) -> Values:

@@ -76,10 +76,10 @@ def _named(metrics: Sequence[Metric]) -> str:
 
 
 def _in_the_end(parted: Sequence[Metric]) -> str:
-    apart = [metric for metric in parted if metric.end is not None and metric.end.is_apart]
+    apart = [metric for metric in parted if metric.is_apart]
     if apart:
         return f"apart in the end: {listed([metric.label for metric in apart])}"
-    judged = [metric for metric in parted if metric.end is not None and metric.end.is_apart is not None]
+    judged = [metric for metric in parted if metric.is_apart is not None]
     return "none is apart in the end beyond its noise" if judged else ""
 
 

@@ -123,5 +123,12 @@ def test_without_noise_every_difference_counts():
 
 
 def test_nothing_finite_has_no_end():
-    """NaN alone."""
+    """NaN alone, be it from the beginning or later; a single one in the end is passed over."""
+    well = series({step: float(step) for step in range(1, 41)})
     assert end(series({1: math.nan}), series({1: 1.0}), 1, EXACT) is None
+    gone, once = (
+        series({step: math.nan if is_there(step) else float(step) for step in range(1, 41)})
+        for is_there in (lambda step: step > 30, lambda step: step == 38)
+    )
+    assert end(well, gone, 40, EXACT) is None
+    assert end(well, once, 40, EXACT).points_b == 4

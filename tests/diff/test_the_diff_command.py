@@ -23,9 +23,9 @@ def rldk(*words):
 
 
 def higher(step, metrics):
-    """More reward from step 12 on, a NaN at step 30, and a metric of one's own with a long name."""
+    """More reward from step 12 on, NaN from step 30 on, and a metric of one's own with a long name."""
     changed = {"reward_mean": metrics["reward_mean"] + 1.0} if step >= 12 else {}
-    broken = {"kl_mean": math.nan} if step == 30 else {}
+    broken = {"kl_mean": math.nan} if step >= 30 else {}
     return metrics | changed | broken | {"reward_components/a_reward_with_a_long_name_mean": 1.0}
 
 
@@ -56,7 +56,7 @@ def test_what_differs_is_shown_within_80_columns(base, other):
     assert "A  base  GRPO, steps 1 to 40, FINISHED" in done.stdout
     assert "B  other[b]  GRPO" in done.stdout
     assert re.search(r"reward_mean +12 +0\.3367 +1\.337 .*\*", done.stdout)
-    assert re.search(r"kl_mean +30 +0\.3 +nan ", done.stdout)
+    assert re.search(r"kl_mean +30 +0\.3 +nan +nan\*", done.stdout)
     assert re.search(r"learning_rate +1e-06 +2e-06", done.stdout)
     assert "only in B: reward_components/a_reward_with_a_long_name_mean" in done.stdout
     tables = [line for line in done.stdout.splitlines() if re.search(r" {3}|\u2500", line)]

@@ -146,6 +146,8 @@ def test_how_well_they_are_is_told_of_both(tmp_path):
     assert not [one for one in found.a.alerts if one.rule == "nonfinite"]
     assert named(found, "grad_norm").nonfinite_b == 20
     assert named(found, "grad_norm").first.step == 21
+    assert named(found, "grad_norm").end is None
+    assert "apart in the end: grad_norm" in found.summary
 
 
 @pytest.mark.real
