@@ -164,6 +164,17 @@ def test_a_run_that_others_recorded_elsewhere(tmp_path, project, make_raw):
     assert (first["name"], first["config"], last["status"]) == ("theirs", {"lr": 0.1}, "FAILED")
 
 
+def test_the_doctor_is_told_of_the_folder(home, tmp_path, monkeypatch):
+    """One that is a file is none; what is looked at is left as it was."""
+    [well] = TrackioSink.probe()
+    assert (well.state, well.told) == ("ok", f"{home} can be written")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path / "file" / "trackio")
+    [ill] = TrackioSink.probe()
+    assert (ill.state, ill.remedy) == ("problem", "set TRACKIO_DIR to a folder that can")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_without_trackio_it_is_said_how_to_install_it(monkeypatch):
     """Not as an extra of RLDK, which has none of this name."""
     monkeypatch.setattr("rldk_trackio.sink.find_spec", lambda _: None)

@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from rldk.bridge import PREFIX, Home, Target, health_tags, run_tags, tracker_metrics
+from rldk.bridge import PREFIX, Home, Probed, Target, health_tags, run_tags, tracker_metrics
 from rldk.errors import MissingDependencyError, SinkBusyError, SinkLostError
 from rldk.event import as_float
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from trackio.run import Run
 
@@ -77,6 +77,23 @@ class TrackioSink:
     def kept(cls, name: str, value: float) -> tuple[str, float]:
         """Any name is kept, and any number as trackio's JSON holds it."""
         return name, _sayable(value)
+
+    @classmethod
+    def probe(cls) -> Iterator[Probed]:
+        """Tell whether trackio's folder can be written, for `rldk doctor`."""
+        if find_spec("trackio") is None:
+            yield Probed(
+                what="library", state="note", told="trackio is not installed", remedy="pip install trackio"
+            )
+            return
+        from trackio.utils import TRACKIO_DIR
+
+        there = next(folder for folder in (TRACKIO_DIR, *TRACKIO_DIR.absolute().parents) if folder.exists())
+        if there.is_dir() and os.access(there, os.W_OK):
+            yield Probed(what="folder", state="ok", told=f"{TRACKIO_DIR} can be written")
+        else:
+            told, remedy = f"{there} cannot be written", "set TRACKIO_DIR to a folder that can"
+            yield Probed(what="folder", state="problem", told=told, remedy=remedy)
 
     def open(self, run: Event) -> Home:
         """Write the row that begins a segment, and the run's facts into its config.
