@@ -57,3 +57,26 @@ def test_another_thread_and_another_callback_may_log(make_trainer, tmp_path):
     assert table["mine"].dropna().to_dict() == {2: 2, 3: 3}
     assert table["threads"].dropna().to_dict() == {1: 1, 2: 1, 3: 1}
     assert "late" not in table
+
+
+def test_an_evaluation_that_another_callback_calls_off(make_trainer, tmp_path):
+    """What the next step logs is training's."""
+    from transformers import TrainerCallback
+
+    class CallsOff(TrainerCallback):
+        """Takes back what the trainer's own callback has ordered."""
+
+        def on_step_end(self, args, state, control, **kwargs):
+            """Do so."""
+            control.should_evaluate = False
+
+    def reward(completions, **_):
+        rldk.log({"calls": 1.0})
+        return [float(len(text)) for text in completions]
+
+    callback = RLDKCallback(output_dir=tmp_path / "rldk")
+    options = {"eval_strategy": "steps", "eval_steps": 1, "eval_rows": 4, "max_steps": 3}
+    make_trainer("GRPO", [callback, CallsOff()], reward=reward, **options).train()
+    table = ingest_runs(callback.journal_path)
+    assert set(table["phase"]) == {"train"}
+    assert table["calls"].notna().all()

@@ -29,6 +29,14 @@ class KnowsEvaluation(TrainerCallback):  # type: ignore[misc]  # transformers is
     _recorder: Recorder | None
 
     @guarded
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Learn that the trainer trains, also where another callback has called the evaluation off."""
+        del args, state, control, kwargs
+        self._expect(evaluation=False)
+
+    @guarded
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
