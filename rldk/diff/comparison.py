@@ -137,7 +137,8 @@ def _several(source: str | Path, wanted: str | None, count: int, **asked: Any) -
     if len(found) == count:
         return found
     names = ", ".join(each.run_id for each in found[:_NAMES_SHOWN])
-    how_many = f"{_NAMES_SHOWN} runs and more" if len(found) > _NAMES_SHOWN else f"{len(found)} runs"
+    shown = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    how_many = f"{_NAMES_SHOWN} runs and more" if len(found) > _NAMES_SHOWN else shown
     remedy = (
         "name the second run" if len(found) < count else "choose with --runs ID, once for each of the two"
     )

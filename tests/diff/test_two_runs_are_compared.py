@@ -203,7 +203,7 @@ def test_of_several_runs_two_are_chosen(base, tmp_path):
     assert [diff(folder).a.run_id, diff(folder).b.run_id] == ["base", "other"]
     with pytest.raises(SourceError, match=r"it holds 2 runs \(base, other\), not 1; choose with --runs"):
         diff(folder, base)
-    with pytest.raises(SourceError, match=r"it holds 1 runs .*, not 2; name the second run"):
+    with pytest.raises(SourceError, match=r"it holds 1 run .*, not 2; name the second run"):
         diff(base)
     with pytest.raises(SettingError, match="some of base, other"):
         diff(folder, base, runs=("nobody", None))
