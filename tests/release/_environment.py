@@ -37,8 +37,10 @@ class Environment:
 
     def run(self, *arguments, cwd, **variables):
         """Run Python in it."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        environment = kept | {"PYTHONPATH": str(self.folder), "COLUMNS": "200", "NO_COLOR": "1"} | variables
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        # A home of its own: what RLDK has noted there of other runs does not count here
+        own = {"HOME": str(self.folder.parent), "PYTHONPATH": str(self.folder)}
+        environment = kept | own | {"COLUMNS": "200", "NO_COLOR": "1"} | variables
         command = [sys.executable, "-S", "-s", *arguments]
         options = {"capture_output": True, "text": True, "timeout": 200}
         return subprocess.run(command, cwd=cwd, env=environment, check=False, **options)
