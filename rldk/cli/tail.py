@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rldk.tail.standing import Standing
 
 _GLANCE_S = 0.1
-_LAST_DELIVERIES_S = 5.0
+_LAST_DELIVERIES_S = 60.0
 
 
 @app.command()
@@ -94,16 +94,19 @@ def _watch(follower: Follower, globs: Sequence[str], interval_s: float) -> tuple
 
     told = standing(follower, time.time(), globs)
     ended_at: float | None = None
+    live = Live(_Picture(told), console=console, screen=True, auto_refresh=False)
     try:
-        with Live(_Picture(told), console=console, screen=True, auto_refresh=False) as live:
-            while not _is_over(told, ended_at):
-                _wait(live, _Picture(told), interval_s)
-                follower.read()
-                told = standing(follower, time.time(), globs)
-                live.update(_Picture(told), refresh=True)
-                ended_at = (ended_at or time.monotonic()) if told.life == "ended" else None
+        live.start(refresh=True)
+        while not _is_over(told, ended_at):
+            _wait(live, _Picture(told), interval_s)
+            follower.read()
+            told = standing(follower, time.time(), globs)
+            live.update(_Picture(told), refresh=True)
+            ended_at = (ended_at or time.monotonic()) if told.life == "ended" else None
     except KeyboardInterrupt:
         return told, True
+    finally:
+        live.stop()  # as `with` would not where Ctrl-C comes while the first picture is drawn
     return told, False
 
 
@@ -111,7 +114,7 @@ def _is_over(told: Standing, ended_at: float | None) -> bool:
     """Whether the run has ended, and the trackers have all of it or had their time."""
     if told.life != "ended":
         return False
-    is_delivered = all(lag.events == 0 for lag in told.lags)
+    is_delivered = not any(lag.is_delivering for lag in told.lags)
     return ended_at is None or is_delivered or time.monotonic() - ended_at > _LAST_DELIVERIES_S
 
 

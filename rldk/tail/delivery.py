@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from rldk.cursor import Cursor
-from rldk.journal import SUFFIX
+from rldk.journal import SUFFIX, is_being_written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +28,7 @@ class Lag(NamedTuple):
             holds none.
         rejected: Events that it has refused.
         is_closed: Whether it has everything, the files too.
+        is_delivering: Whether a process is at it: the training, or `rldk sync`.
     """
 
     tracker: str
@@ -36,6 +37,7 @@ class Lag(NamedTuple):
     seconds: float | None
     rejected: int
     is_closed: bool
+    is_delivering: bool
 
 
 def lags(path: Path, state: State) -> list[Lag]:
@@ -57,7 +59,9 @@ def _cursors(path: Path, stem: str) -> list[Path]:
 
 
 def _lag(file: Path, tracker: str, state: State) -> Lag:
-    nothing = Lag(tracker, state.homes.get(tracker, ""), state.last_seq + 1, None, 0, is_closed=False)
+    is_busy = _is_busy(file.with_suffix(".lock"))
+    run = state.homes.get(tracker, "")
+    nothing = Lag(tracker, run, state.last_seq + 1, None, 0, is_closed=False, is_delivering=is_busy)
     try:
         cursor = msgspec.json.decode(file.read_bytes(), type=Cursor)
     except (OSError, msgspec.MsgspecError):
@@ -71,4 +75,12 @@ def _lag(file: Path, tracker: str, state: State) -> Lag:
         max(state.last - cursor.at, 0.0),
         cursor.rejected,
         is_closed=cursor.closed_at == cursor.at,
+        is_delivering=is_busy,
     )
+
+
+def _is_busy(lock: Path) -> bool:
+    try:
+        return is_being_written(lock)
+    except OSError:  # nobody has ever delivered
+        return False

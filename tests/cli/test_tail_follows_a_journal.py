@@ -204,6 +204,18 @@ def test_the_lag_of_each_tracker_is_told(writer):
     assert (wandb.events, wandb.seconds, wandb.rejected, wandb.run) == (3, pytest.approx(3), 2, "w1")
 
 
+def test_who_delivers_is_seen(writer):
+    """The lock beside the cursor is held while a delivery is at work."""
+    follower = Follower(writer.path)
+    follower.read()
+    cursor = CursorFile(writer.path, "mlflow")
+    assert not lags(writer.path, follower.state)[0].is_delivering
+    cursor.take()
+    assert lags(writer.path, follower.state)[0].is_delivering
+    cursor.release()
+    assert not lags(writer.path, follower.state)[0].is_delivering
+
+
 def test_a_cursor_of_another_journal_counts_for_nothing(writer):
     """The journal was removed and begun anew: its cursor tells of the old one."""
     writer.logs(1, 2)
