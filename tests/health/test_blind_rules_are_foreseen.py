@@ -31,7 +31,7 @@ def test_logging_steps_delay_the_first_verdict():
 
 
 def test_a_run_that_is_too_short_blinds_and_says_both_steps():
-    """A rule whose warm-up is longer than the run never judges; one that needs more than half of it is late."""
+    """A warm-up that is longer than the run: no verdict; one of more than half of it: a late one."""
     told = outlook(Plan("GRPO", {"logging_steps": 10}, max_steps=100))
     assert told["entropy_collapse"].outlook == "short"
     assert "step 150" in told["entropy_collapse"].reason
