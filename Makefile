@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 DEV := '.[dev]'
 MATRIX := '.[trl,mlflow,wandb]' pytest pytest-timeout hypothesis
 
-.PHONY: demo test test-matrix bench lint format lock clean
+.PHONY: demo test test-matrix docs release-check audit bench lint format lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/rldk demo
@@ -24,8 +24,22 @@ test-matrix: matrix-0.23.1 matrix-1.12.0
 
 .PRECIOUS: .venv-trl-%/.installed
 
+matrix-1.12.0: ALSO := tests/examples
+
 matrix-%: .venv-trl-%/.installed
-	.venv-trl-$*/bin/pytest -o filterwarnings=default tests/integrations tests/contract
+	.venv-trl-$*/bin/pytest -o filterwarnings=default tests/integrations tests/contract $(ALSO)
+
+# The documentation as a site: docs/_build/index.html.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
+
+# Wheel and sdist, what is in them, and an installation of the wheel with no extra and with each.
+release-check: $(INSTALLED)
+	$(BIN)/python tools/check_release.py
+
+# Known vulnerabilities of the pinned packages; asks a service on the network.
+audit: $(INSTALLED)
+	$(BIN)/python tools/audit.py
 
 # Each benchmark side by side with its peer; writes docs/performance.md. Takes about 20 minutes.
 bench: $(INSTALLED)
@@ -35,6 +49,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=examples/rldk-trackio/src $(BIN)/mypy --package=rldk_trackio
 	$(BIN)/lint-imports
 
 format: $(INSTALLED)
