@@ -37,9 +37,9 @@ docs: $(INSTALLED)
 release-check: $(INSTALLED)
 	$(BIN)/python tools/check_release.py
 
-# Known vulnerabilities of the pinned packages; asks a service on the network.
+# Known vulnerabilities of the pinned packages. Asks a service on the network, or OSV=<URL of a mirror>.
 audit: $(INSTALLED)
-	$(BIN)/python tools/audit.py
+	$(BIN)/python tools/audit.py $(if $(OSV),--osv-url $(OSV))
 
 # Each benchmark side by side with its peer; writes docs/performance.md. Takes about 20 minutes.
 bench: $(INSTALLED)
