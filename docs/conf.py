@@ -41,7 +41,7 @@ version = release
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 default_role = "code"
-exclude_patterns = ["_build", "README_draft.md"]
+exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore = [("py:class", "rldk.delivery.DeliveryReport")]  # shown as rldk.sync's, which is public
 nitpick_ignore_regex = [("py:.*", r"(?!rldk\.).*")]  # other packages' pages are not at hand, ours are

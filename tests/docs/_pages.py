@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-DRAFT = ROOT / "docs" / "README_draft.md"
-README = DRAFT if DRAFT.exists() else ROOT / "README.md"
+README = ROOT / "README.md"
 _OTHERS = [
     path for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY") if (path := ROOT / f"{name}.md").exists()
 ]

@@ -37,7 +37,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
         [*build, ROOT / "docs", tmp_path / "site"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"README_draft"}
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
     assert pages <= {page.stem for page in (tmp_path / "site").glob("*.html")}
 
 
@@ -53,8 +53,7 @@ def leads_somewhere(page, target):
     if address.scheme:
         is_web = address.scheme == "https" or address.hostname in LOOPBACK or address.scheme == "mailto"
         return is_web and bool((address.hostname and "." in address.hostname) or address.hostname in LOOPBACK)
-    base = ROOT if page.name == "README_draft.md" else page.parent
-    file = (base / address.path).resolve() if address.path else page
+    file = (page.parent / address.path).resolve() if address.path else page
     if not file.exists():
         return False
     return not address.fragment or (file.suffix == ".md" and address.fragment in anchors(file))
