@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rldk.demo import DemoRun, Readback
 
 _LAST_STEPS = 8
+_BEGINNING = "Training a tiny model with GRPO. A metric of its own begins with NaN, to see a NaN arrive."
 _SHOWN = ("step", "phase", "reward_mean", "kl_mean", "grad_norm", "loss", "reward_gain_per_kl")
 
 
@@ -62,6 +63,8 @@ def demo(
     """
     from rldk import demo as the_demo
 
+    if not as_json:
+        console.print(_BEGINNING, soft_wrap=True)
     with progress_bar() as progress:
         task = progress.add_task("loading TRL", total=steps)
         run = the_demo.train(
