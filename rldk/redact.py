@@ -148,6 +148,9 @@ class _Hiding(logging.Filter):
         if record.exc_info and record.exc_info[0] is not None:
             record.exc_text = redact_text(logging.Formatter().formatException(record.exc_info))
             record.exc_info = None
+        if not logging.getLogger(record.name).hasHandlers():
+            # Then Python shows the bare message, amid the trainer's output, and nobody knew who says it
+            record.msg = f"{record.name.partition('.')[0]}: {record.msg}"
         return True
 
 
