@@ -1,4 +1,4 @@
-"""What the examples share, and nothing of RLDK: a model made on the spot, prompts, a reward, settings."""
+"""What the examples share: the demo's model, made on the spot, prompts, a reward, settings."""
 
 import logging
 import os

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import traceback
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -53,7 +52,7 @@ def told(error: Exception) -> str:
         remedy = "check the path and its rights" if error.filename else "--debug shows where"
         return one_line(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}; {remedy}")
     what = f"{type(error).__name__}: {error}".strip().removesuffix(":")
-    return one_line(f"{what}; this is a fault of RLDK: {_where_to_tell()}, with what --debug shows")
+    return one_line(f"{what}; this is a fault of RLDK: report it with what --debug shows")
 
 
 def _is_the_systems(error: Exception) -> bool:
@@ -65,16 +64,6 @@ def _usage(error: Any) -> str:  # noqa: ANN401  # a class of typer's copy of cli
     typed = error.ctx.command_path.split()[1:] if error.ctx is not None else []
     said = error.format_message().rstrip().removesuffix(".")
     return f"{said}; see {' '.join(['rldk', *typed, '--help'])}"
-
-
-def _where_to_tell() -> str:
-    """Say where to report a fault: at the address that the installed package names, if it does."""
-    try:
-        urls = metadata.metadata("rldk").get_all("Project-URL") or []
-    except metadata.PackageNotFoundError:
-        urls = []
-    found = [url.partition(",")[2].strip() for url in urls if url.lower().startswith("issues")]
-    return f"report it at {found[0]}" if found else "report it to its authors"
 
 
 def one_line(text: str) -> str:
