@@ -15,6 +15,7 @@ LIBRARIES: Final = ("trl", "transformers", "torch", "accelerate", "mlflow", "wan
 _FIRST_TRL_FOR_TRANSFORMERS_5: Final = (0, 29)
 _LAST_TRL_THAT_WANTS_REQUESTS: Final = (1, 13)
 _NEED: Final = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)\)?\s*(;.*)?")
+_EXTRA: Final = re.compile(r"extra\s*==\s*['\"]([\w.-]+)['\"]")
 _BOUND: Final = re.compile(r"(>=|<=|==|!=|~=|>|<)\s*([0-9][\w.*+!-]*)")
 
 
@@ -82,13 +83,12 @@ def _declared() -> Iterator[tuple[str, str]]:
             needs = metadata.requires(who) or []
         except metadata.PackageNotFoundError:
             continue
-        # What RLDK asks of an optional library stands under its extras; others' extras are not our matter
-        yield from ((who, need) for need in needs if who == "rldk" or "extra" not in need)
+        yield from ((who, need) for need in needs)
 
 
 def _misfit(who: str, need: str) -> Misfit | None:
     parts = _NEED.fullmatch(need.strip())
-    if parts is None or parts[1].lower() not in LIBRARIES:
+    if parts is None or parts[1].lower() not in LIBRARIES or not _binds(who, parts[3] or ""):
         return None
     library, bounds = parts[1].lower(), parts[2].strip()
     version = installed(library)
@@ -96,6 +96,27 @@ def _misfit(who: str, need: str) -> Misfit | None:
         return None
     told = f"{who} {installed(who) or ''} asks for {library} {bounds}, and {version} is installed"
     return Misfit(library, told, f"pip install '{library}{bounds.replace(' ', '')}'")
+
+
+def _binds(who: str, condition: str) -> bool:
+    """Whether a need is one here: on this platform, with this Python, and of an extra that is our matter."""
+    text = condition.lstrip("; ").strip()
+    if not text:
+        return True
+    try:
+        from packaging.markers import (  # noqa: PLC0415  # it need not be there
+            InvalidMarker,
+            Marker,
+            UndefinedEnvironmentName,
+        )
+    except ImportError:  # all of the libraries but torch bring it along
+        return False
+    # What RLDK asks of an optional library stands under its extras; others' extras are not our matter
+    extras = ["", *_EXTRA.findall(text)] if who == "rldk" else [""]
+    try:
+        return any(Marker(text).evaluate({"extra": extra}) for extra in extras)
+    except (InvalidMarker, UndefinedEnvironmentName):
+        return False
 
 
 def fits(version: str, bounds: str) -> bool:

@@ -163,6 +163,25 @@ def test_a_misfit_is_told():
     assert told.remedy == "pip install 'wandb>=99,<100'"
 
 
+@pytest.mark.parametrize(
+    ("who", "condition", "is_told"),
+    [
+        ("trl", "", True),
+        ("trl", "; python_version < '3'", False),
+        ("trl", "; python_version >= '3'", True),
+        ("trl", "; sys_platform == 'win32'", sys.platform == "win32"),
+        ("trl", "; (extra == 'dev')", False),
+        ("rldk", "; extra == 'trl'", True),
+        ("rldk", "; sys_platform == 'none' and extra == 'trl'", False),
+        ("trl", "; nonsense", False),
+    ],
+)
+def test_a_need_of_other_places_is_none(who, condition, is_told):
+    """What is asked for on another platform, with another Python or in another's extra binds nobody here."""
+    pytest.importorskip("torch")
+    assert bool(versions.misfits([(who, f"torch<1 {condition}")])) is is_told
+
+
 def test_ppo_needs_a_trl_that_has_it(monkeypatch):
     """The newest TRL has no PPOTrainer."""
     monkeypatch.setattr(machine, "installed", lambda _: "1.16.0")
