@@ -1,4 +1,4 @@
-"""Is W&B configured, reachable and writable? Found without starting wandb, and without making a run."""
+"""Is W&B configured and reachable? Found without starting wandb, and without making a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from rldk.bridge import Probed
 
@@ -25,12 +25,16 @@ _ANSWER_S: Final = 6.0
 _MOST_BYTES: Final = 100_000
 _QUESTION: Final = b'{"query": "query { viewer { username entity } }"}'
 _ACCESS: Final = frozenset({401, 403})
+_ELSEWHERE: Final = range(300, 400)
 _OFF: Final = frozenset({"disabled", "offline", "dryrun"})
 _LOG_IN: Final = "run: wandb login, or set WANDB_API_KEY, or WANDB_MODE=offline"
 
 
 def probe() -> Iterator[Probed]:
-    """Tell W&B's mode, whether there is a key that the server takes, and a folder that can be written."""
+    """Tell W&B's mode, whether its folder can be written, and whether there is a key that the server takes.
+
+    Whether the server takes a run is not tried: a run would stay, or the project that it made.
+    """
     if find_spec("wandb") is None:
         told, remedy = "wandb is not installed", "pip install 'rldk[wandb]' to record there"
         yield Probed(what="library", state="note", told=told, remedy=remedy)
@@ -50,7 +54,13 @@ def probe() -> Iterator[Probed]:
         yield Probed(what="login", state="warning" if is_asked else "note", told=told, remedy=_LOG_IN)
     else:
         yield Probed(what="login", state="ok", told=f"an API key is there ({whence})")
-    yield _asked(server, key)
+    asked = _asked(server, key)
+    yield asked
+    if asked.state == "ok":
+        told = "not tried: a run would stay there; the server was asked " + (
+            "whose the key is, and no more" if key else "without a key, and no more"
+        )
+        yield Probed(what="write", state="note", told=told)
 
 
 def _mode() -> str:
@@ -98,33 +108,30 @@ def _folder() -> Probed:
     folder = Path(os.environ.get("WANDB_DIR") or ".")
     there = folder / "wandb" if (folder / "wandb").is_dir() else folder
     try:
-        with tempfile.TemporaryFile(dir=there):
-            return Probed(what="folder", state="ok", told=f"{(folder / 'wandb').absolute()} can be written")
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".rldk-doctor-"):
+            pass
     except OSError as error:
         told = f"{folder.absolute()} cannot be written ({error.strerror}): wandb would use a temporary folder"
         return Probed(what="folder", state="warning", told=told, remedy="set WANDB_DIR to a folder that can")
+    told = f"{there.absolute()} can be written: a file was made there and removed again"
+    return Probed(what="folder", state="ok", told=told)
 
 
 def _asked(server: str, key: str) -> Probed:
-    where = urlsplit(server)
-    shown = f"{where.scheme}://{where.hostname}" + (f":{where.port}" if where.port else "")
-    if where.scheme not in {"http", "https"}:
-        told = f"{shown} is no address of a server"
-        return Probed(
-            what="reach", state="problem", told=told, remedy="set WANDB_BASE_URL to http://... or https://..."
-        )
+    shown = _shown(server)
+    if not shown.startswith(("http://", "https://")):
+        told, remedy = f"{shown} is no address of a server", "set WANDB_BASE_URL to http://... or https://..."
+        return Probed(what="reach", state="problem", told=told, remedy=remedy)
     secret = base64.b64encode(f"api:{key}".encode()).decode()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Basic {secret}"} if key else {})
     request = urllib.request.Request(f"{server.rstrip('/')}/graphql", _QUESTION, headers)  # noqa: S310  # checked above
     state: Literal["warning", "note"] = "warning" if key else "note"
     try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310  # the same
+        with _opener().open(request, timeout=_ANSWER_S) as answer:
             told = json.loads(answer.read(_MOST_BYTES))
     except HTTPError as error:
-        if error.code in _ACCESS:
-            return _unknown_key(shown, key)
-        told = f"{shown} answers with HTTP {error.code}"
-        return Probed(what="reach", state=state, told=told, remedy="check WANDB_BASE_URL, and the server")
+        with error:
+            return _refused(request.full_url, error, key, state)
     except (OSError, ValueError, URLError) as error:
         told = f"{shown} does not answer ({getattr(error, 'reason', error)})"
         remedy = "check the network and WANDB_BASE_URL, or set WANDB_MODE=offline and sync later"
@@ -135,6 +142,49 @@ def _asked(server: str, key: str) -> Probed:
         return _unknown_key(shown, key)
     who = viewer.get("username") or viewer.get("entity") or "a user"
     return Probed(what="reach", state="ok", told=f"{shown} answers, and knows the key as {who}'s")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """One that goes where it is sent and nowhere else: urllib's own takes the key along to any host."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _shown(address: str) -> str:
+    """An address without its path, and without what may be secret; words where it is none."""
+    try:
+        where = urlsplit(address)
+        port = f":{where.port}" if where.port else ""
+    except ValueError:
+        return "what is given"
+    return f"{where.scheme}://{where.hostname}{port}"
+
+
+def _refused(asked: str, error: HTTPError, key: str, state: Literal["warning", "note"]) -> Probed:
+    shown, remedy = _shown(asked), "check WANDB_BASE_URL, and the server"
+    if error.code in _ACCESS:
+        return _unknown_key(shown, key)
+    told = f"{shown} answers with HTTP {error.code}"
+    if error.code in _ELSEWHERE and (location := error.headers.get("Location")):
+        target = _shown(_joined(asked, location))
+        told += f" and leads to {target}: not followed" + (", for the key is not meant for it" if key else "")
+        remedy = f"if {target} is W&B's server, set WANDB_BASE_URL to its address; otherwise see who answers"
+    return Probed(what="reach", state=state, told=told, remedy=remedy)
+
+
+def _joined(asked: str, location: str) -> str:
+    try:
+        return urljoin(asked, location)
+    except ValueError:
+        return location
 
 
 def _unknown_key(shown: str, key: str) -> Probed:

@@ -61,9 +61,10 @@ def doctor(
 ) -> None:
     """Examine versions, trackers, GPUs, disk and settings, and which rules a configuration will blind.
 
-    MLflow is tried with a run in the experiment rldk-doctor, which is deleted again; W&B with a question to
-    its server. Exit code 1 if a warning or a problem is found, 2 if the command cannot do what it was asked
-    for, 3 if the configuration cannot be read.
+    MLflow is tried with a run in the experiment rldk-doctor, which is deleted again; W&B with a file in its
+    folder, which is removed again, and a question to its server, but with no run. Exit code 1 if a warning
+    or a problem is found, 2 if the command cannot do what it was asked for, 3 if the configuration cannot
+    be read.
     """
     from rldk.doctor.finding import FOUND as ARE_FOUND
 

@@ -17,7 +17,7 @@ def hanging():
 
 
 @contextmanager
-def answering(status, body):
+def answering(status, body, host="127.0.0.1", **headers):
     """Answer each request with the same; gives the address, and the Authorization headers that came."""
     seen = []
 
@@ -27,6 +27,8 @@ def answering(status, body):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
 
@@ -35,7 +37,7 @@ def answering(status, body):
         def log_message(self, *_):
             """Keep quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
+    with ThreadingHTTPServer((host, 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://{host}:{server.server_port}", seen
         server.shutdown()

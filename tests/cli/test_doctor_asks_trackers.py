@@ -105,10 +105,52 @@ def test_a_key_is_tried_and_never_shown(asked):
     """The server says whose it is; the key itself is in nothing that is found."""
     with answering(200, {"data": {"viewer": {"username": "ada"}}}) as (address, seen):
         found = asked("wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
-    assert [each.state for each in found.values()] == ["ok"] * 4
+    assert [each.state for each in found.values()] == [*["ok"] * 4, "note"]
     assert "ada" in found["reach"].told
     assert seen[0].startswith("Basic ")
     assert KEY not in str(found)
+    assert (found["write"].told, len(seen)) == (
+        "not tried: a run would stay there; the server was asked whose the key is, and no more",
+        1,
+    )
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_key_goes_to_no_other_host(asked, status):
+    """A server that sends on is told, with where to; neither the key nor a question goes there."""
+    with (
+        answering(200, {"data": {"viewer": None}}, host="127.0.0.2") as (other, seen_there),
+        answering(status, {}, Location=f"{other}/graphql?token=hidden") as (address, seen),
+    ):
+        found = asked("wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
+    assert (len(seen), seen_there) == (1, [])
+    assert found["login"].state == "ok"
+    assert (found["reach"].state, f"HTTP {status} and leads to {other}:" in found["reach"].told) == (
+        "warning",
+        True,
+    )
+    assert not [secret for secret in (KEY, "hidden") if secret in str(found)]
+    assert f"if {other} is W&B's server" in found["reach"].remedy
+
+
+@pytest.mark.parametrize("address", ["http://host:port", "http://[::1", "ftp://host", "host"])
+def test_what_is_no_address_is_a_problem(asked, address):
+    """Nobody is asked."""
+    assert asked("wandb", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)["reach"].state == "problem"
+
+
+def test_where_a_redirect_leads_need_not_be_an_address(asked):
+    """It is told all the same."""
+    for location, told in (("/login", "leads to http://127.0.0.1"), ("http://[x", "leads to what is given")):
+        with answering(302, {}, Location=location) as (address, _):
+            assert told in asked("wandb", WANDB_BASE_URL=address)["reach"].told
+
+
+def test_wandbs_folder_is_tried_with_a_file(asked, tmp_path):
+    """Which is gone again."""
+    found = asked("wandb", WANDB_MODE="offline")
+    assert found["folder"].told == f"{tmp_path} can be written: a file was made there and removed again"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_is_found_in_netrc(asked, tmp_path):
