@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rldk.canonical import Renamer
-from rldk.errors import SettingError, SourceError
+from rldk.errors import SourceError
 from rldk.event import Event, utf8
 from rldk.reading import called_alike, free_name
-from rldk.sources import is_wanted, listed
+from rldk.sources import is_wanted, listed, none_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -128,7 +128,7 @@ def histories(
             taken.add(name)
             yield history
     if wanted is not None and taken and not is_any:
-        raise SettingError("runs", ", ".join(wanted), f"some of {', '.join(sorted(taken)[:20])}")
+        raise none_wanted(wanted, taken)
     if not taken:
         raise SourceError(
             str(source), "; ".join(found.problems) or "it holds no run", "check that it is a run"

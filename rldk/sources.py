@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rldk import bridge
-from rldk.errors import SourceError, UnknownSourceError
+from rldk.errors import SettingError, SourceError, UnknownSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,7 @@ _LAST: Final = (
     "jsonl",
     "table",
 )
+_MOST_NAMED: Final = 20
 
 
 class RunSource(NamedTuple):
@@ -101,6 +102,13 @@ def is_wanted(run_id: str, patterns: Iterable[str] | None) -> bool:
     return any(
         each in {"all", run_id} or fnmatch.fnmatchcase(run_id, each.replace("[", "[[]")) for each in patterns
     )
+
+
+def none_wanted(patterns: Iterable[str], there: Iterable[str]) -> SettingError:
+    """Say that of the runs that are there none is one of those that were asked for."""
+    ids = sorted(set(there))
+    named = ", ".join(ids[:_MOST_NAMED]) + (", ..." if len(ids) > _MOST_NAMED else "")
+    return SettingError("--runs", ", ".join(patterns), f"all, or ids of these runs: {named}")
 
 
 def _exists(path: Path) -> bool:

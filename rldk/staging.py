@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +15,8 @@ from rldk.identity import safe_name
 from rldk.journal import SUFFIX, Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rldk.bridge import Adapter
     from rldk.event import Event
 
@@ -31,18 +32,30 @@ class Staged(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
-def stage(adapter: Adapter, source: str, *, anew: bool = False) -> list[Staged]:
-    """Have each run of one source in a journal: RLDK's own where it is, any other as a copy."""
+def stage(
+    adapter: Adapter,
+    source: str,
+    *,
+    takes: Callable[[Event], bool] = lambda _: True,
+    anew: bool = False,
+) -> list[Staged]:
+    """Have each run of one source in a journal: RLDK's own where it is, any other as a copy.
+
+    Args:
+        adapter: Who reads the source.
+        source: Of one run or several.
+        takes: Whether the run that begins with an event is wanted; the others are left out.
+        anew: Copy each of them again as it is now, whatever an earlier call copied.
+    """
     path = Path(source)
     if path.is_file() and _is_deliverable(path):
-        return [_described(path.resolve(), is_copy=False)._replace(problems=_unreadable(path))]
+        own = _described(path.resolve(), is_copy=False)._replace(problems=_unreadable(path))
+        return [own] if takes(own.run) else []
     named = str(path.resolve()) if path.exists() else source
     mark = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     folder = platformdirs.user_cache_path("rldk") / "sync" / mark
-    if anew:
-        shutil.rmtree(folder, ignore_errors=True)
     files.make_private(folder)
-    copies = _copied(adapter, folder)
+    copies = _copied(adapter, folder, takes, anew=anew)
     problems = [*adapter.problems, *(copy.late() for copy in copies if copy.late())]
     return [_described(c.journal.path, is_copy=True)._replace(problems=tuple(problems)) for c in copies]
 
@@ -75,27 +88,32 @@ def _described(path: Path, *, is_copy: bool) -> Staged:
     return Staged(path, events[0], last or events[0], told, is_copy)
 
 
-def _copied(adapter: Adapter, folder: Path) -> list[_Copy]:
+def _copied(adapter: Adapter, folder: Path, takes: Callable[[Event], bool], *, anew: bool) -> list[_Copy]:
     """Write each run into a journal of its own; what an earlier call wrote is kept and gone on with.
 
     The same source gives the same events with the same times, so that a cursor of an earlier call holds.
     """
-    copies: dict[str, _Copy] = {}
+    copies: dict[str, _Copy | None] = {}
     try:
         for event in adapter.events():
             if event.run_id not in copies:
-                copies[event.run_id] = _Copy(folder / f"{safe_name(event.run_id)}{SUFFIX}")
-            copies[event.run_id].add(event)
+                path = folder / f"{safe_name(event.run_id)}{SUFFIX}"
+                copies[event.run_id] = _Copy(path, anew=anew) if takes(event) else None
+            if (copy := copies[event.run_id]) is not None:
+                copy.add(event)
     finally:
-        for copy in copies.values():
+        made = [copy for copy in copies.values() if copy is not None]
+        for copy in made:
             copy.journal.close()
-    return list(copies.values())
+    return made
 
 
 class _Copy:
     """The journal into which one run is copied."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, anew: bool) -> None:
+        if anew:
+            path.unlink(missing_ok=True)
         self.journal = Journal(path)
         last = self.journal.last
         self._staged_until = -math.inf if last is None else last.time

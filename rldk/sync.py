@@ -18,15 +18,17 @@ from rldk.errors import RLDKError, SettingError
 from rldk.event import Event, as_float
 from rldk.journal import SUFFIX
 from rldk.redact import redact_text
-from rldk.sources import expanded, find_adapter, is_wanted
+from rldk.sources import listed
 from rldk.staging import Staged, stage
+from rldk.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from rldk.bridge import Adapter, Sink
+    from rldk.bridge import Sink
     from rldk.delivery import DeliveryReport
     from rldk.settings import Settings
+    from rldk.sources import RunSource
 
 _GLANCE_S: Final = 0.2
 _SENT_ALONG: Final = (
@@ -108,7 +110,7 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 def sync(
-    source: str,
+    source: str | Path | Iterable[str | Path],
     tracker: str,
     *,
     settings: Settings,
@@ -128,7 +130,7 @@ def sync(
     moment, and goes on where it was when it is called again.
 
     Args:
-        source: What an adapter reads: one run or many.
+        source: As `rldk.ingest.ingest_runs` takes it: one run or many.
         tracker: Name of the sink.
         settings: How the delivery behaves.
         hint: Name of the adapter.
@@ -144,22 +146,26 @@ def sync(
     Raises:
         UnknownSourceError: No adapter recognises the source.
         UnknownBridgeError: No sink or adapter has the name.
-        SourceError: The source as a whole cannot be read.
-        SettingError: More than one run is to be followed.
+        SourceError: The source as a whole cannot be read, or holds no run.
+        SettingError: More than one run is to be followed, or none of the runs is one that was asked for.
     """
     sink_type = bridge.sink(tracker)
-    adapter = find_adapter(expanded(source), hint)
-    wanted = _Wanted(only, None if runs is None else tuple(runs))
-    there = adapter.runs()
+    there = listed(source, hint).runs
+    wanted = Wanted(only, runs)
     if follow and len(there) > 1:
-        raise SettingError("follow", source, f"one run, not {len(there)}")
+        raise SettingError("--follow", str(source), f"one run, not {len(there)}")
+    is_unread = False
     for each in there:
-        one = _One(type(adapter), each, sink_type, settings, project, wanted, patience_s, watch)
-        yield from one.outcomes(follow=follow, again=again)
+        one = _One(each, sink_type, settings, project, wanted, patience_s, watch)
+        for outcome in one.outcomes(follow=follow, again=again):
+            is_unread = is_unread or not outcome.run_id
+            yield outcome
+    if not is_unread:
+        wanted.check(_named(source))
 
 
 def plan(
-    source: str,
+    source: str | Path | Iterable[str | Path],
     tracker: str,
     *,
     hint: str | None = None,
@@ -172,30 +178,19 @@ def plan(
     Raises:
         UnknownSourceError: No adapter recognises the source.
         UnknownBridgeError: No sink or adapter has the name.
-        SourceError: The source cannot be read.
+        SourceError: The source cannot be read, or holds no run.
+        SettingError: None of the runs is one that was asked for.
     """
     sink_type = bridge.sink(tracker)
-    adapter = find_adapter(expanded(source), hint)
-    wanted = _Wanted(only, None if runs is None else tuple(runs))
-    for each in adapter.runs():
-        if wanted.is_in(type(adapter)(each)):
-            yield from _planned(type(adapter)(each), each, sink_type, project)
+    wanted = Wanted(only, runs)
+    for each in listed(source, hint).runs:
+        if wanted.may_be_in(each):
+            yield from _planned(each, sink_type, project, wanted)
+    wanted.check(_named(source))
 
 
-class _Wanted(NamedTuple):
-    """Which runs of a source are meant: those of a project, those with some ids; None for all."""
-
-    project: str | None
-    runs: tuple[str, ...] | None
-
-    def is_in(self, adapter: Adapter) -> bool:
-        """Whether the run of a source is meant; its first event tells."""
-        if self.project is None and self.runs is None:
-            return True
-        first = next(iter(adapter.events()), None)
-        if first is None or not is_wanted(first.run_id, self.runs):
-            return False
-        return self.project is None or first.model_info.get("project") == self.project
+def _named(source: str | Path | Iterable[str | Path]) -> list[str]:
+    return [str(each) for each in ([source] if isinstance(source, str | Path) else source)]
 
 
 class _One:
@@ -203,18 +198,16 @@ class _One:
 
     def __init__(
         self,
-        adapter_type: type[Adapter],
-        source: str,
+        source: RunSource,
         sink_type: type[Sink],
         settings: Settings,
         project: str | None,
-        wanted: _Wanted,
+        wanted: Wanted,
         patience_s: float,
         watch: Callable[[Progress], None],
     ) -> None:
-        self._adapter_type = adapter_type
         self._source = source
-        self._shown = redact_text(source)
+        self._shown = redact_text(source.source)
         self._sink_type = sink_type
         self._settings = settings
         self._project = project
@@ -225,16 +218,24 @@ class _One:
     def outcomes(self, *, follow: bool, again: bool) -> Iterator[Outcome]:
         """Deliver each run; one that cannot be read stops no other."""
         try:
-            if not self._wanted.is_in(self._adapter_type(self._source)):
+            if not self._wanted.may_be_in(self._source):
                 return
-            for staged in stage(self._adapter_type(self._source), self._source, anew=again):
+            for staged in self._staged(anew=again):
                 if again:
-                    CursorFile(staged.path, self._sink_type.name).path.unlink(missing_ok=True)
+                    self._forget(staged)
                 yield self._outcome(staged, follow=follow)
         except SettingError:
             raise
         except RLDKError as error:
             yield Outcome(run_id="", source=self._shown, error=str(error))
+
+    def _staged(self, *, anew: bool = False) -> list[Staged]:
+        return stage(self._source.open(), self._source.source, takes=self._wanted.takes, anew=anew)
+
+    def _forget(self, staged: Staged) -> None:
+        """Forget how far a run has come; of a copy that was made anew no tracker's cursor holds."""
+        for tracker in bridge.sinks() if staged.is_copy else [self._sink_type.name]:
+            CursorFile(staged.path, tracker).path.unlink(missing_ok=True)
 
     def _outcome(self, staged: Staged, *, follow: bool) -> Outcome:
         run_id = staged.run.run_id
@@ -260,7 +261,7 @@ class _One:
 
     def _is_home_of(self, staged: Staged) -> bool:
         """Whether the source is a run of the same tracker, which a copy without a place would meet."""
-        return staged.is_copy and getattr(self._adapter_type, "name", "") == self._sink_type.name
+        return staged.is_copy and getattr(self._source.kind, "name", "") == self._sink_type.name
 
     def _deliver(self, delivery: Delivery, staged: Staged, *, follow: bool) -> None:
         delivery.wake(staged.last.seq)
@@ -287,12 +288,11 @@ class _One:
     def _grown(self, staged: Staged) -> Staged:
         if not staged.is_copy:
             return staged._replace(last=journal.last_event(staged.path) or staged.last)
-        again = stage(self._adapter_type(self._source), self._source)
-        return next((s for s in again if s.path == staged.path), staged)
+        return next((each for each in self._staged() if each.path == staged.path), staged)
 
     def _files(self, staged: Staged, into: Path) -> list[Path]:
         if staged.is_copy:
-            return self._adapter_type(self._source).files(into)
+            return self._source.open().files(into)
         name = staged.path.name.removesuffix(SUFFIX)
         beside = (staged.path.with_name(name + suffix) for suffix in _SENT_ALONG)
         return [path for path in beside if path.is_file()]
@@ -322,14 +322,20 @@ def _has_ended(staged: Staged) -> bool:
     return not journal.is_being_written(staged.path)
 
 
-def _planned(adapter: Adapter, source: str, sink_type: type[Sink], project: str | None) -> Iterator[Plan]:
-    plans: dict[str, Plan] = {}
-    for event in adapter.events():
+def _planned(source: RunSource, sink_type: type[Sink], project: str | None, wanted: Wanted) -> Iterator[Plan]:
+    plans: dict[str, Plan | None] = {}
+    for event in source.open().events():
         if event.run_id not in plans:
-            where = _foreseen(source, event, sink_type.name, project)
-            plans[event.run_id] = Plan(run_id=event.run_id, source=redact_text(source), target=where)
-        _add(plans[event.run_id], event, sink_type)
-    yield from plans.values()
+            is_meant = wanted.takes(event)
+            plans[event.run_id] = _begun(source.source, event, sink_type, project) if is_meant else None
+        if (made := plans[event.run_id]) is not None:
+            _add(made, event, sink_type)
+    yield from (made for made in plans.values() if made is not None)
+
+
+def _begun(source: str, first: Event, sink_type: type[Sink], project: str | None) -> Plan:
+    where = _foreseen(source, first, sink_type.name, project)
+    return Plan(run_id=first.run_id, source=redact_text(source), target=where)
 
 
 def _foreseen(source: str, first: Event, tracker: str, project: str | None) -> str:

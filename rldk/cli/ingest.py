@@ -177,15 +177,14 @@ def _picked(table: pd.DataFrame, patterns: list[str] | None) -> pd.DataFrame:
     Raises:
         SettingError: None was, of those that are there.
     """
-    from rldk.sources import is_wanted
+    from rldk.sources import is_wanted, none_wanted
 
     there = [str(run_id) for run_id in table["run_id"].unique()]
     wanted = [run for run in there if is_wanted(run, patterns)]
     if len(wanted) == len(there):
         return table
     if not wanted:
-        shown = ", ".join(there[:_NAMES_SHOWN]) + (", ..." if len(there) > _NAMES_SHOWN else "")
-        raise SettingError("--runs", ",".join(patterns or []), f"all, or ids of these runs: {shown}")
+        raise none_wanted(patterns or [], there)
     picked = table[table["run_id"].isin(wanted)].reset_index(drop=True)
     picked.attrs |= table.attrs
     return picked

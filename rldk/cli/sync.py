@@ -69,9 +69,7 @@ def sync(
     named = [f"{source}#experiments/{experiment}" if experiment else source for source in sources]
     which: dict[str, Any] = {"hint": adapter, "project": into, "only": project, "runs": runs}
     if dry_run:
-        _tell_plans(
-            [plan for each in named for plan in the_sync.plan(each, to, **which)], to, as_json=as_json
-        )
+        _tell_plans(list(the_sync.plan(named, to, **which)), to, as_json=as_json)
         return
     how: dict[str, Any] = {
         "settings": settings.from_environment(),
@@ -81,18 +79,11 @@ def sync(
     }
     with _watched() as watch:
         outcomes = []
-        for outcome in (
-            one for each in named for one in the_sync.sync(each, to, watch=watch, **which, **how)
-        ):
+        for outcome in the_sync.sync(named, to, watch=watch, **which, **how):
             outcomes.append(outcome)
             _show(outcome, to, as_json=as_json)
     if as_json:
         write_document({"tracker": to, "runs": [_document(outcome) for outcome in outcomes]})
-    if not outcomes:
-        project_of = f" of project {escape(project)}" if project else ""
-        asked = f" with id {escape(', '.join(runs))}" if runs else ""
-        errors.print(f"rldk: {escape(', '.join(sources))} holds no run{project_of}{asked}", soft_wrap=True)
-        raise typer.Exit(FOUND)
     raise typer.Exit(_code(outcomes))
 
 

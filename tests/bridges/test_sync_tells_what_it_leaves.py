@@ -123,7 +123,7 @@ def test_no_run_of_the_project_is_told(tmp_path):
     """A name that was mistyped does not end in silence."""
     path = record(tmp_path / "run", range(2))
     done = rldk("sync", path, "--project", "typo", "--to", "mlflow")
-    assert (done.exit_code, "holds no run of project typo" in done.output) == (1, True)
+    assert (done.exit_code, "--project='typo' cannot be used" in done.output) == (2, True)
 
 
 def test_a_home_without_points_does_not_agree_with_one_that_has_some(tmp_path):

@@ -56,7 +56,6 @@ FINE = {
     "doctor": [("doctor", "--offline")],
 }
 FOUND = {
-    "sync": [("sync", "{run}", "--to", "mlflow", "--runs", "nobody")],
     "verify": [("verify", "{run}", "{broken}")],
     "check": [("check", "{broken}")],
     "diff": [("diff", "{run}", "{broken}")],
@@ -80,7 +79,6 @@ MISUSED = {
         ("{run}", "--frob"),
         ("{run}", "--adapter", "nobody"),
         ("{run}", "-o", "x.xyz"),
-        ("{run}", "--runs", "nobody"),
         ("{run}", "--json", "--format", "csv"),
         ("{run}", "--field-map", "nothing"),
     ],
@@ -97,15 +95,15 @@ MISUSED = {
         ("{run}", "--threshold", "x"),
         ("{run}", "--rules", "nowhere.toml"),
     ],
-    "explain": [("{run}#kl_drift@3",), ("{run}", "--runs", "nobody")],
-    "report": [("{run}", "-o", "file"), ("{run}", "--runs", "nobody"), ("{run}", "-o", "file/below")],
+    "explain": [("{run}#kl_drift@3",)],
+    "report": [("{run}", "-o", "file"), ("{run}", "-o", "file/below")],
     "diff": [("{run}", "{run}", "--plot", "x.gif"), ("{run}", "{run}", "--rtol", "-1")],
     "tail": [("{run}", "--interval", "0")],
     "doctor": [("--offline", "--timeout", "0"), ("--set", "beta")],
 }
 WALKED = {
     0: {*FINE, "demo"},
-    1: {*FOUND, "demo"},
+    1: {*FOUND, "demo", "sync"},
     2: {*MISUSED},
     3: {*READS, "tail", "doctor"},
 }
@@ -152,6 +150,23 @@ def test_2_where_it_cannot_be_done(places, name, given):
     done = rldk(name, *(word.format(**places) for word in given))
     assert (done.exit_code, done.stdout) == (2, ""), done.output
     assert_one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *((name, "two") for name in ("ingest", "check", "explain", "report")),
+        ("diff", "{run}", "two"),
+        ("sync", "two", "--to", "mlflow"),
+        ("sync", "two", "--to", "mlflow", "--dry-run"),
+    ],
+)
+def test_2_where_there_is_no_such_run(places, words):
+    """In the same words everywhere, with the runs that are there."""
+    done = rldk(*(word.format(**places) for word in words), "--runs", "nobody", "--json")
+    there = "run" if words[0] == "diff" else "one, two"
+    said = f"rldk: --runs='nobody' cannot be used; give all, or ids of these runs: {there}\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", said)
 
 
 @pytest.mark.parametrize("source", UNREADABLE)
@@ -208,7 +223,7 @@ def test_sync_ends_with_3_where_one_of_many_cannot_be_read(places, monkeypatch):
     """And tells of each run."""
     from rldk import sync
 
-    def stage(adapter, source, *, anew=False):
+    def stage(adapter, source, **asked):
         raise SourceError(source, "the disk is broken", "take another one")
 
     monkeypatch.setattr(sync, "stage", stage)

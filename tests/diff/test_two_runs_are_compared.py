@@ -205,7 +205,7 @@ def test_of_several_runs_two_are_chosen(base, tmp_path):
         diff(folder, base)
     with pytest.raises(SourceError, match=r"it holds 1 run .*, not 2; name the second run"):
         diff(base)
-    with pytest.raises(SettingError, match="some of base, other"):
+    with pytest.raises(SettingError, match="ids of these runs: base, other"):
         diff(folder, base, runs=("nobody", None))
 
 
