@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -19,7 +20,7 @@ _logger = logger(__name__)
 Phase = Literal["train", "eval"]
 
 _EVAL: Final = "eval_"
-_MOST_WAITING: Final = 10_000
+_MOST_WAITING: Final = 20_000
 _LAST_STEP: Final = 2**63 - 1024  # the last float below what an event can hold
 
 _open: list[weakref.ref[Inbox]] = []
@@ -63,29 +64,42 @@ class Own(NamedTuple):
 
     Attributes:
         phase: Whether it was measured in training or in an evaluation.
-        step: The step that was named; None for the next log's.
+        step: The step of the row.
         numbers: The last value of each name.
         notes: What was left out, a sentence each.
     """
 
     phase: Phase
-    step: int | None
+    step: int
     numbers: dict[str, int | float]
     notes: list[str]
+
+
+class _Key(NamedTuple):
+    """Which number waits, or which note; a phase or a step that nobody has told is None."""
+
+    phase: Phase | None
+    step: int | None
+    name: str
+    is_note: bool = False
 
 
 class Inbox:
     """What one recorder is given by `log`, until it takes it. Any thread may do either.
 
+    A signal's handler may take what waits between any two operations here, and on the thread that is in
+    the midst of them, so each of them leaves all in order, and none relies on what the one before found.
+
     Attributes:
         pid: The process in which it is read: a fork of it records nothing.
-        phase: Which phase numbers belong to that do not say so themselves.
+        phase: Which phase numbers belong to that do not say so themselves; None between two steps, where an
+            evaluation may have begun: they are training's unless `evaluates` is called.
     """
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.phase: Phase = "train"
-        self._waiting: dict[tuple[Phase, int | None], Own] = {}
+        self.phase: Phase | None = "train"
+        self._waiting: OrderedDict[_Key, int | float] = OrderedDict()  # the latest comes last
         self._lost = 0
         self._lock = threading.RLock()  # SIGTERM may come in the middle of a put, and takes what is there
 
@@ -95,21 +109,31 @@ class Inbox:
     def put(self, told: scalars.Scalars, step: int | None = None) -> None:
         """Keep numbers for the next log, or for that of a step."""
         with self._lock:
+            phase = self.phase
             for name, value in zip(told.names, told.numbers, strict=True):
                 is_eval = name.startswith(_EVAL) and name != _EVAL
-                own = self._own("eval" if is_eval else self.phase, step)
-                own.numbers[name.removeprefix(_EVAL) if is_eval else name] = value
-            if told.notes:
-                self._own(self.phase, step).notes.extend(told.notes)
+                key = _Key("eval", step, name.removeprefix(_EVAL)) if is_eval else _Key(phase, step, name)
+                self._keep(key, value)
+            for note in told.notes:
+                self._keep(_Key(phase, step, note, is_note=True), 0)
 
-    def _own(self, phase: Phase, step: int | None) -> Own:
-        key = (phase, step)
-        if key not in self._waiting:
-            if len(self._waiting) >= _MOST_WAITING:  # a trainer that logs nothing must not cost memory
-                del self._waiting[min(self._waiting, key=lambda key: (key[1] is None, key[1] or 0))]
+    def _keep(self, key: _Key, value: float) -> None:
+        self._waiting[key] = value
+        try:
+            self._waiting.move_to_end(key)
+            if len(self._waiting) > _MOST_WAITING:  # a trainer that logs nothing must not cost memory
+                self._waiting.popitem(last=False)
                 self._lost += 1
-            self._waiting[key] = Own(phase, step, {}, [])
-        return self._waiting[key]
+        except KeyError:  # a signal's handler has just taken it
+            return
+
+    def evaluates(self) -> None:
+        """Have an evaluation own what was given since the last step's end, and what comes from now on."""
+        with self._lock:
+            self.phase = "eval"
+            for key in tuple(self._waiting):
+                if key.phase is None and (value := self._waiting.pop(key, None)) is not None:
+                    self._keep(key._replace(phase="eval"), value)
 
     def take(
         self, step: int, phases: Iterable[Phase] = ("train", "eval"), *, until: float | None = None
@@ -125,28 +149,42 @@ class Inbox:
             One for each step and phase.
         """
         last = step if until is None else until
-        with self._lock:
-            due = [key for key in self._waiting if key[0] in phases and (key[1] is None or key[1] <= last)]
-            taken = [self._waiting.pop(key) for key in due]
-            lost, self._lost = self._lost, 0
         rows: dict[tuple[int, Phase], Own] = {}
-        for own in sorted(taken, key=lambda own: own.step is None):  # what named no step is the last word
-            at = step if own.step is None else own.step
-            row = rows.setdefault((at, own.phase), Own(own.phase, at, {}, []))
-            row.numbers.update(own.numbers)
-            row.notes.extend(note for note in own.notes if note not in row.notes)
-        if lost and rows:
-            rows[max(rows)].notes.append(_lost(lost))
+        with self._lock:
+            for key in tuple(self._waiting):
+                at, phase = step if key.step is None else key.step, key.phase or "train"
+                if at > last or phase not in phases or (value := self._waiting.pop(key, None)) is None:
+                    continue
+                row = rows.setdefault((at, phase), Own(phase, at, {}, []))
+                if not key.is_note:
+                    row.numbers[key.name] = value
+                elif key.name not in row.notes:
+                    row.notes.append(key.name)
+            if rows:
+                lost, self._lost = self._lost, 0
+                rows[max(rows)].notes.extend([_lost(lost)] if lost else [])
         return [rows[key] for key in sorted(rows)]
 
     def give_back(self, owns: Iterable[Own]) -> None:
-        """Keep what was taken for the next log, but for what was measured again since."""
+        """Keep what was taken for the next log, before all else that waits: any other value is newer.
+
+        Args:
+            owns: What was taken, the earliest first.
+        """
         with self._lock:
-            for own in owns:
-                waiting = self._own(own.phase, None)
-                newer = dict(waiting.numbers)
-                waiting.numbers.update(own.numbers | newer)
-                waiting.notes[:0] = own.notes
+            for own in reversed(list(owns)):
+                told = {_Key(own.phase, None, name): value for name, value in own.numbers.items()}
+                told |= {_Key(own.phase, None, note, is_note=True): 0 for note in own.notes}
+                for key in reversed(told):
+                    if key not in self._waiting:
+                        self._waiting[key] = told[key]
+                        self._first(key)
+
+    def _first(self, key: _Key) -> None:
+        try:
+            self._waiting.move_to_end(key, last=False)
+        except KeyError:  # a signal's handler has just taken it
+            return
 
 
 def receive(inbox: Inbox) -> None:
@@ -174,8 +212,8 @@ def _whole(step: object) -> int | None:
 
 def _lost(count: int) -> str:
     return (
-        f"rldk.log was given {count} more steps than the {_MOST_WAITING} that wait for the trainer's next "
-        "log; the earliest were left out"
+        f"rldk.log was given {count} more numbers than the {_MOST_WAITING} that can wait for the trainer's "
+        "next log; the earliest were left out"
     )
 
 

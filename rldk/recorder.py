@@ -199,11 +199,10 @@ class Recorder:
 
     def _record(self, own: Own) -> None:
         """Record what `rldk.log` was given as an event of its own."""
-        step = own.step or 0
-        self._say(step, own.notes)
+        self._say(own.step, own.notes)
         numbers, notes = with_own({}, own.numbers)
         if numbers:
-            self.emit("metrics", step, numbers, phase=own.phase, notes=[*own.notes, *notes])
+            self.emit("metrics", own.step, numbers, phase=own.phase, notes=[*own.notes, *notes])
 
     def _say(self, step: int, notes: Iterable[str]) -> None:
         for note in notes:

@@ -54,7 +54,7 @@ def number(value: object) -> int | float | None:
         whole = int(value)
         return whole if whole.bit_length() <= _LONGEST_BITS else math.copysign(math.inf, whole > 0 or -1)
     if isinstance(value, Real):
-        return float(value)
+        return _float(value)
     item = getattr(value, "item", None)
     if callable(item) and getattr(value, "size", None) is not None and _has_one_element(value):
         try:
@@ -65,8 +65,17 @@ def number(value: object) -> int | float | None:
     return None
 
 
+def _float(value: Any) -> float | None:  # noqa: ANN401  # numbers.Real, which mypy cannot compare
+    try:
+        return float(value)
+    except OverflowError:  # a fraction, say, of more than 1e308
+        return math.inf if value > 0 else -math.inf
+    except (ValueError, TypeError, ArithmeticError):  # no number after all
+        return None
+
+
 def _flat(logs: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    for key, value in logs.items():
+    for key, value in tuple(logs.items()):  # another thread may change the log meanwhile
         name = f"{prefix}{key}" or "unnamed"
         if type(value) is not float and isinstance(value, Mapping) and depth < _DEEPEST:
             yield from _flat(value, f"{name}/", depth + 1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from rldk.health.rule_files import rules_with
 from rldk.ingest import ingest_runs
 from rldk.journal import Journal
 from rldk.recorder import Recorder, Run
+from rldk.scalars import Scalars
 from rldk.settings import Settings
 
 
@@ -113,9 +116,24 @@ def test_numbers_of_every_kind_are_taken(recorder):
     rldk.log(
         {"a": np.float32(0.5), "b": Fraction(1, 4), "c": {"d": True}, "e": nan, "f": None, "g": 10**9999}
     )
+    rldk.log({"h": Fraction(10**400), "i": Fraction(-(10**400), 3)})
     recorder.log(1, {"loss": 1.0})
     [(_, _, metrics)] = rows(recorder)
-    assert repr(metrics) == repr({"loss": 1.0, "a": 0.5, "b": 0.25, "c/d": 1, "e": nan, "g": float("inf")})
+    inf = float("inf")
+    told = {"loss": 1.0, "a": 0.5, "b": 0.25, "c/d": 1, "e": nan, "g": inf, "h": inf, "i": -inf}
+    assert repr(metrics) == repr(told)
+
+
+def test_a_number_that_refuses_to_be_read_is_left_out(recorder):
+    """The caller goes on."""
+
+    class Odd(Fraction):
+        def __float__(self):
+            raise ValueError
+
+    rldk.log({"judge": Odd(1, 2), "length": 3})
+    recorder.log(1, {"loss": 1.0})
+    assert rows(recorder) == [(1, "train", {"loss": 1.0, "length": 3})]
 
 
 def test_what_is_no_number_is_said_and_left_out(recorder, caplog):
@@ -180,6 +198,29 @@ def test_steps_that_are_not_recorded_lose_nothing(tmp_path):
         recorder.log(4, {"loss": 1.0})
         assert rows(recorder)[-1] == (4, "train", {"loss": 1.0, "judge": 0.3, "style": 0.2})
         assert len(rows(recorder)) == 2
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_named_step_is_no_staler_than_the_next_log(tmp_path, ahead):
+    """With jsonl_log_interval, a row that is written holds what its own step was given, early or not."""
+    for recorder in recording(tmp_path, every_steps=10):
+        for step in range(1, 22):
+            rldk.log({"judge": step / 100}, step=step + ahead)
+            if step == 7:
+                rldk.log({"style": 0.7}, step=step)
+            recorder.log(step, {"loss": 1.0})
+        judged = {1: 0.01, 11: 0.11, 21: 0.21} if not ahead else {1: None, 11: 0.1, 21: 0.2}
+        assert {step: metrics.get("judge") for step, _, metrics in rows(recorder)} == judged
+        assert [metrics.get("style") for _, _, metrics in rows(recorder)] == [None, 0.7, None]
+
+
+def test_the_last_value_wins_whether_it_named_the_step_or_not(recorder):
+    """Order alone counts."""
+    rldk.log({"judge": 0.1, "style": 0.2})
+    rldk.log({"judge": 0.3}, step=1)
+    rldk.log({"style": 0.4})
+    recorder.log(1, {"loss": 1.0})
+    assert rows(recorder) == [(1, "train", {"loss": 1.0, "judge": 0.3, "style": 0.4})]
 
 
 def test_each_recorder_of_the_process_gets_it(tmp_path):
@@ -250,24 +291,75 @@ def test_threads_lose_nothing(tmp_path):
         assert table[f"t{number}"].dropna().tolist() == list(range(1, 201))
 
 
-def test_a_trainer_that_never_logs_costs_no_memory(recorder):
-    """What is left out then is counted and said."""
-    for step in range(live._MOST_WAITING + 5):
+def test_a_trainer_that_never_logs_costs_no_memory(recorder, monkeypatch):
+    """What is left out then is counted and said: the earliest."""
+    monkeypatch.setattr(live, "_MOST_WAITING", 100)
+    for step in range(105):
         rldk.log({"judge": 1.0}, step=step)
-    recorder.log(20_000, {"loss": 1.0})
-    assert len(rows(recorder)) == live._MOST_WAITING + 1
-    assert [note for note in notes(recorder) if "5 more steps than the 10000" in note]
+    recorder.log(200, {"loss": 1.0})
+    assert [step for step, _, _ in rows(recorder)] == [*range(5, 105), 200]
+    assert [note for note in notes(recorder) if "5 more numbers than the 100" in note]
 
 
-def test_it_costs_microseconds(recorder):
-    """Less than 50 of them, of a hundred calls' median: it reads the numbers and takes a lock."""
+class Interrupted:
+    """Calls something from a signal's handler, time and again, while it is open."""
+
+    def __init__(self, call):
+        self._call = call
+        self.calls = 0
+
+    def _handle(self, *_):
+        self.calls += 1
+        self._call()
+
+    def __enter__(self):
+        self._previous = signal.signal(signal.SIGALRM, self._handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        return self
+
+    def __exit__(self, *_):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._previous)
+
+
+def test_a_signal_may_take_what_is_there_at_any_moment(monkeypatch):
+    """In the midst of whatever the same thread does with the inbox: nothing is raised, and nothing twice."""
+    monkeypatch.setattr(live, "_MOST_WAITING", 50)
+    inbox = live.Inbox()
+    taken = []
+
+    def take():
+        taken.extend(inbox.take(0, until=10**9))
+
+    with Interrupted(take) as signals:
+        step = 0
+        while signals.calls < 200:
+            step += 1
+            inbox.put(Scalars(("judge", "eval_judge"), (step, -step), ["a note"]), step)
+            if step % 7 == 0:
+                inbox.give_back(inbox.take(step))
+                inbox.phase = None
+            if step % 11 == 0:
+                inbox.evaluates()
+    take()
+    judged = [(own.phase, own.numbers["judge"]) for own in taken if "judge" in own.numbers]
+    assert len(judged) == len(set(judged))
+    assert not inbox
+
+
+@pytest.mark.parametrize("waiting", [0, live._MOST_WAITING])
+def test_it_costs_microseconds(recorder, waiting):
+    """Less than 50 of them, of a hundred calls' median, however much waits."""
+    for step in range(waiting):
+        rldk.log({"judge": 0.5}, step=step + 10)
     spent = []
-    for _ in range(100):
+    for step in range(100):
         start = time.perf_counter()
-        rldk.log({"judge": 0.5, "length": 17.0})
+        rldk.log({"judge": 0.5, "length": 17.0}, step=waiting + step)
         spent.append(time.perf_counter() - start)
     assert sorted(spent)[50] < 50e-6
     assert recorder.inbox
+    recorder.inbox.take(0, until=math.inf)
 
 
 def test_a_recorder_that_nobody_keeps_gets_nothing(tmp_path, caplog):
