@@ -150,10 +150,11 @@ def sync(
         SettingError: More than one run is to be followed, or none of the runs is one that was asked for.
     """
     sink_type = bridge.sink(tracker)
-    there = listed(source, hint).runs
+    named = _named(source)
+    there = listed(named, hint).runs
     wanted = Wanted(only, runs)
     if follow and len(there) > 1:
-        raise SettingError("--follow", str(source), f"one run, not {len(there)}")
+        raise SettingError("--follow", ", ".join(named), f"one run, not {len(there)}")
     is_unread = False
     for each in there:
         one = _One(each, sink_type, settings, project, wanted, patience_s, watch)
@@ -161,7 +162,7 @@ def sync(
             is_unread = is_unread or not outcome.run_id
             yield outcome
     if not is_unread:
-        wanted.check(_named(source))
+        wanted.check(named)
 
 
 def plan(
@@ -183,10 +184,11 @@ def plan(
     """
     sink_type = bridge.sink(tracker)
     wanted = Wanted(only, runs)
-    for each in listed(source, hint).runs:
+    named = _named(source)
+    for each in listed(named, hint).runs:
         if wanted.may_be_in(each):
             yield from _planned(each, sink_type, project, wanted)
-    wanted.check(_named(source))
+    wanted.check(named)
 
 
 def _named(source: str | Path | Iterable[str | Path]) -> list[str]:

@@ -14,10 +14,11 @@ from rldk import bridge
 from rldk.bridge import tracker_metrics
 from rldk.errors import SourceError
 from rldk.event import as_float
-from rldk.sources import expanded, find_adapter
+from rldk.sources import expanded, find_adapter, is_wanted, none_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Fault = Literal["missing", "altered", "repeated", "extra"]
 
 _MOST_EXAMPLES: Final = 5
+_MOST_NAMED: Final = 8
 
 
 class Difference(NamedTuple):
@@ -101,9 +103,10 @@ class _Held(NamedTuple):
 
 
 def verify(
-    left: str,
-    right: str,
+    left: str | Path,
+    right: str | Path,
     *,
+    runs: tuple[str | None, str | None] = (None, None),
     hints: tuple[str | None, str | None] = (None, None),
     watch: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Verdict:
@@ -116,21 +119,23 @@ def verify(
     Args:
         left: The home that is right, such as the journal.
         right: The home that is examined.
+        runs: Which run of `left` and which of `right`, by id or a pattern, where a home holds several.
         hints: Names of their adapters.
         watch: Called before each home is read, with the home, its number from 0, and 2.
 
     Raises:
         UnknownSourceError: No adapter recognises one of them.
         SourceError: One of them cannot be read, or holds more than one run.
+        SettingError: One of them holds no run that was asked for.
     """
     left, right = expanded(left), expanded(right)
     adapters = [find_adapter(left, hints[0]), find_adapter(right, hints[1])]
     installed = bridge.sinks()
     trackers = [installed[adapter.name] for adapter in adapters if adapter.name in installed]
     watch(left, 0, 2)
-    here = _held(adapters[0], left, trackers)
+    here = _held(adapters[0], left, runs[0], trackers)
     watch(right, 1, 2)
-    there = _held(adapters[1], right, trackers)
+    there = _held(adapters[1], right, runs[1], trackers)
     mine, theirs = (here.own, there.own) if here.own or there.own else (here.raw, there.raw)
     counts: dict[str, Counter[Fault]] = {}
     examples: list[Difference] = []
@@ -143,16 +148,25 @@ def verify(
     return Verdict(points=points, counts=counts, examples=examples, problems=problems)
 
 
-def _held(adapter: Adapter, source: str, trackers: list[type[Sink]]) -> _Held:
+def _held(adapter: Adapter, source: str, run: str | None, trackers: list[type[Sink]]) -> _Held:
     held = _Held(defaultdict(_Points), defaultdict(_Points))
-    run_ids = set()
+    wanted = None if run is None else [run]
+    there: dict[str, bool] = {}
     for event in adapter.events(repeats=True):
-        run_ids.add(event.run_id)
+        if event.run_id not in there:
+            there[event.run_id] = is_wanted(event.run_id, wanted)
+        if not there[event.run_id]:
+            continue
         for name, value in tracker_metrics(event).items():
             shown, kept = _kept(name, value, trackers)
             (held.raw if event.is_raw else held.own)[shown].add(event.time, event.step, kept)
-    if len(run_ids) > 1:
-        raise SourceError(source, f"it holds {len(run_ids)} runs", "name one of them")
+    found = sorted(run_id for run_id, is_meant in there.items() if is_meant)
+    if wanted and there and not found:
+        raise none_wanted(wanted, there)
+    if len(found) > 1:
+        named = ", ".join(found[:_MOST_NAMED]) + (", ..." if len(found) > _MOST_NAMED else "")
+        remedy = "choose with --runs ID, once for each of the two"
+        raise SourceError(source, f"it holds {len(found)} runs ({named}), not 1", remedy)
     return held
 
 

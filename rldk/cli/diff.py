@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rldk.cli import completing, options
 from rldk.cli.app import FOUND, app, console, notes, reading_bar
-from rldk.cli.options import Adapters, FieldMap, Json, of_each
+from rldk.cli.options import Adapters, EachRun, FieldMap, Json, of_each
 from rldk.cli.output import write_document
 
 if TYPE_CHECKING:
@@ -50,13 +50,7 @@ def diff(
             autocompletion=completing.metrics,
         ),
     ] = None,
-    runs: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ID",
-            help="Which run of a source that holds several; given twice, the first is A and the second B.",
-        ),
-    ] = None,
+    runs: EachRun = None,
     adapter: Adapters = None,
     field_map: FieldMap = None,
     plot: Annotated[

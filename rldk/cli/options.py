@@ -34,6 +34,15 @@ Runs = Annotated[
     ),
 ]
 """Which of the runs in the sources are meant."""
+EachRun = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runs",
+        metavar="ID",
+        help="Which run of a source that holds several; given twice, one for each source.",
+    ),
+]
+"""Which run of the first source is meant, and which of the second."""
 Adapter = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rldk.cli.app import FOUND, app, console, notes, reading_bar
-from rldk.cli.options import Adapters, Json, of_each
+from rldk.cli.options import Adapters, EachRun, Json, of_each
 from rldk.cli.output import write_document
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def verify(
     ],
     right: Annotated[str, typer.Argument(metavar="SOURCE", help="The home to examine.")],
     *,
+    runs: EachRun = None,
     adapter: Adapters = None,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +36,13 @@ def verify(
     from rldk import verify as the_verify
 
     with reading_bar() as watch:
-        verdict = the_verify.verify(left, right, hints=of_each("--adapter", adapter), watch=watch)
+        verdict = the_verify.verify(
+            left,
+            right,
+            runs=of_each("--runs", runs),
+            hints=of_each("--adapter", adapter),
+            watch=watch,
+        )
     if as_json:
         write_document(_document(left, right, verdict))
     elif verdict.agrees:

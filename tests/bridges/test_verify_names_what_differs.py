@@ -160,7 +160,40 @@ def test_what_cannot_be_read_is_said_in_a_line(path, tmp_path):
 
 
 def test_two_runs_are_not_compared_at_once(path):
-    """A folder of journals is no home of one run."""
+    """A folder of journals is no home of one run; it is told how to choose one."""
     record(path.parent, range(2), run_id="other")
     done = rldk("verify", path, path.parent)
-    assert (done.exit_code, "it holds 2 runs; name one of them" in done.output) == (3, True)
+    assert done.exit_code == 3
+    assert "it holds 2 runs (other, rosy-run), not 1; choose with --runs ID" in done.output
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A CSV file of two runs, which differ in one point."""
+    rows = [f"{run},{step},{step / 10}" for step in range(1, 4) for run in ("alpha", "beta")]
+    (tmp_path / "two.csv").write_text("\n".join(["run_id,step,loss", *rows[:-1], "beta,3,9.0", ""]))
+    return tmp_path / "two.csv"
+
+
+def test_a_run_of_several_is_chosen(table, tmp_path):
+    """Given once, `--runs` is meant for both sources; given twice, for each its own."""
+    (tmp_path / "one.csv").write_text("run_id,step,loss\nalpha,1,0.1\nalpha,2,0.2\nalpha,3,0.3\n")
+    assert rldk("verify", tmp_path / "one.csv", table, "--runs", "alpha").exit_code == 0
+    other = rldk("verify", tmp_path / "one.csv", table, "--runs", "a*", "--runs", "beta", "--json")
+    assert other.exit_code == 1, other.output
+    assert json.loads(other.stdout)["differences"] == {"loss": {"altered": 1}}
+    assert verify(table, table, runs=("alpha", "beta")).counts.keys() == {"loss"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "said"),
+    [
+        (["*"], 3, "it holds 2 runs (alpha, beta), not 1"),
+        (["nobody"], 2, "--runs='nobody' cannot be used; give all, or ids of these runs: alpha, beta"),
+        (["alpha", "beta", "gamma"], 2, "--runs='alpha,beta,gamma' cannot be used"),
+    ],
+)
+def test_a_choice_that_is_none_is_said_in_a_line(table, asked, code, said):
+    """With the runs that are there."""
+    done = rldk("verify", table, table, *(word for each in asked for word in ("--runs", each)))
+    assert (done.exit_code, said in done.output) == (code, True), done.output

@@ -38,7 +38,8 @@ def test_shared_options_have_one_help_text():
         "--rules": ("check", "explain"),
     }.items():
         assert len({options(name)[word] for name in names}) == 1, word
-    assert options("verify")["--adapter"] == options("diff")["--adapter"]
+    for word in ("--adapter", "--runs"):
+        assert options("verify")[word] == options("diff")[word]
     for name in ("ingest", "report", "demo"):
         assert {"-o", "--output"} <= options(name).keys()
 

@@ -157,6 +157,7 @@ def test_2_where_it_cannot_be_done(places, name, given):
     [
         *((name, "two") for name in ("ingest", "check", "explain", "report")),
         ("diff", "{run}", "two"),
+        ("verify", "{run}", "two"),
         ("sync", "two", "--to", "mlflow"),
         ("sync", "two", "--to", "mlflow", "--dry-run"),
     ],
@@ -164,7 +165,7 @@ def test_2_where_it_cannot_be_done(places, name, given):
 def test_2_where_there_is_no_such_run(places, words):
     """In the same words everywhere, with the runs that are there."""
     done = rldk(*(word.format(**places) for word in words), "--runs", "nobody", "--json")
-    there = "run" if words[0] == "diff" else "one, two"
+    there = "run" if words[0] in {"diff", "verify"} else "one, two"
     said = f"rldk: --runs='nobody' cannot be used; give all, or ids of these runs: {there}\n"
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", said)
 
