@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
+from transformers import TrainerCallback
 
 import rldk
 from rldk.ingest import ingest_runs
 from rldk.integrations.trl import RLDKCallback
+from rldk.journal import read
 
 pytestmark = pytest.mark.real
 
@@ -38,7 +40,6 @@ def test_training_and_evaluation_keep_apart(make_trainer, tmp_path):
 
 def test_another_thread_and_another_callback_may_log(make_trainer, tmp_path):
     """What is left when training ends is recorded too, and afterwards nothing is."""
-    from transformers import TrainerCallback
 
     class Other(TrainerCallback):
         """Logs of itself, and has a thread log."""
@@ -61,7 +62,6 @@ def test_another_thread_and_another_callback_may_log(make_trainer, tmp_path):
 
 def test_an_evaluation_that_another_callback_calls_off(make_trainer, tmp_path):
     """What the next step logs is training's."""
-    from transformers import TrainerCallback
 
     class CallsOff(TrainerCallback):
         """Takes back what the trainer's own callback has ordered."""
@@ -80,3 +80,40 @@ def test_an_evaluation_that_another_callback_calls_off(make_trainer, tmp_path):
     table = ingest_runs(callback.journal_path)
     assert set(table["phase"]) == {"train"}
     assert table["calls"].notna().all()
+
+
+class Orders(TrainerCallback):
+    """Has the trainer evaluate after each step, in one of three ways."""
+
+    def __init__(self, how):
+        self.how, self.trainer = how, None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Order it, or evaluate at once."""
+        control.should_evaluate = self.how in {"order", "several"}
+        if self.how == "at once":
+            self.trainer.evaluate()
+
+
+@pytest.mark.parametrize("how", ["order", "at once", "several"])
+def test_an_evaluation_that_a_later_callback_orders(make_trainer, tmp_path, how):
+    """From its first batch on; of several data sets, each of them."""
+
+    def reward(completions, **_):
+        rldk.log({"is_training": trainer.model.training})
+        rldk.log({f"calls_{trainer.model.training}": 1.0})
+        return [float(len(text)) for text in completions]
+
+    callback, orders = RLDKCallback(output_dir=tmp_path / "rldk"), Orders(how)
+    trainer = make_trainer("GRPO", [callback, orders], reward=reward, eval_rows=2, max_steps=2)
+    orders.trainer = trainer
+    if how == "several":
+        trainer.eval_dataset = dict.fromkeys(("one", "two"), trainer.eval_dataset)
+    trainer.train()
+    events = [entry.event for entry in read(callback.journal_path)]
+    rows = [(event.phase, event.metrics) for event in events if event.kind == "metrics"]
+    assert callback.errors == 0
+    assert sum(phase == "eval" for phase, _ in rows) == (4 if how == "several" else 2)
+    scored = [(phase, told["is_training"]) for phase, told in rows if "is_training" in told]
+    assert all((phase == "train") == is_training for phase, is_training in scored)
+    assert all(("calls_False" in told) == (phase == "eval") for phase, told in rows)

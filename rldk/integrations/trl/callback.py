@@ -169,7 +169,7 @@ class RLDKCallback(KnowsEvaluation):
             self._begin(args, state, together=self._per_rank)
             if self._watch is not None:
                 self._watch.train(kwargs.get("model"), kwargs.get("optimizer"))
-        self._expect(evaluation=args.eval_on_start)
+        self._between_steps(evaluation=args.eval_on_start)
 
     @guarded
     def on_log(
@@ -205,7 +205,7 @@ class RLDKCallback(KnowsEvaluation):
     ) -> None:
         """End an evaluation outside training here: nothing tells of the end of its process."""
         del args, state, control, kwargs
-        self._expect(evaluation=False)
+        self._between_steps()  # another data set may follow
         if self._recorder is not None and not self._is_training:
             self._evaluated = self.run_id
             self._end("FINISHED")
@@ -216,7 +216,7 @@ class RLDKCallback(KnowsEvaluation):
     ) -> None:
         """On the other processes, which log nothing of their own, record the time of the step."""
         del args, kwargs
-        self._expect(evaluation=control.should_evaluate)
+        self._between_steps(evaluation=control.should_evaluate)
         if self._recorder is not None and not state.is_world_process_zero:
             self._step = state.global_step
             if self._watch is not None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class KnowsEvaluation(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
-    """A callback that tells its recorder when an evaluation comes: no hook does, only the end has one.
+    """A callback that tells its recorder when an evaluation comes.
+
+    No hook tells of its beginning, and who comes later in the list of callbacks may order one, or call it
+    off. Its first hook comes after its first batch, so what is given between two steps waits until then.
 
     Attributes:
         errors: How often RLDK itself failed.
@@ -32,9 +35,10 @@ class KnowsEvaluation(TrainerCallback):  # type: ignore[misc]  # transformers is
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Learn that the trainer trains, also where another callback has called the evaluation off."""
+        """Learn that the trainer trains, also where an evaluation that was expected did not come."""
         del args, state, control, kwargs
-        self._expect(evaluation=False)
+        if self._recorder is not None:
+            self._recorder.inbox.phase = "train"
 
     @guarded
     def on_epoch_end(
@@ -42,9 +46,18 @@ class KnowsEvaluation(TrainerCallback):  # type: ignore[misc]  # transformers is
     ) -> None:
         """Learn whether the trainer evaluates next."""
         del args, state, kwargs
-        self._expect(evaluation=control.should_evaluate)
+        self._between_steps(evaluation=control.should_evaluate)
 
-    def _expect(self, *, evaluation: bool) -> None:
-        """Have what `rldk.log` is given from now on belong to the evaluation, or to training again."""
+    @guarded
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Learn that the trainer evaluates, whoever had it do so."""
+        del args, state, control, kwargs
+        if self._recorder is not None and self._recorder.inbox.phase != "eval":
+            self._recorder.inbox.evaluates()
+
+    def _between_steps(self, *, evaluation: bool = False) -> None:
+        """Have what `rldk.log` is given now belong to the evaluation that is expected, or may still come."""
         if self._recorder is not None:
-            self._recorder.inbox.phase = "eval" if evaluation else "train"
+            self._recorder.inbox.phase = "eval" if evaluation else None
