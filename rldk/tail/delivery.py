@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from rldk.cursor import Cursor
+from rldk.cursor import Cursor, CursorFile
 from rldk.journal import SUFFIX, is_being_written
 
 if TYPE_CHECKING:
@@ -41,36 +41,43 @@ class Lag(NamedTuple):
 
 
 def lags(path: Path, state: State) -> list[Lag]:
-    """Tell what each tracker lacks that the run has told, or that has a cursor beside the journal."""
-    stem = path.name.removesuffix(SUFFIX)
-    names = {found.name[len(stem) + 1 : -len(_ENDING)] for found in _cursors(path, stem)} | set(state.homes)
-    return [_lag(path.with_name(f"{stem}_{name}{_ENDING}"), name, state) for name in sorted(names)]
+    """Tell what each tracker lacks that the run has told, or that has a cursor of this journal beside it."""
+    cursors = _cursors(path, state)
+    names = sorted({*cursors, *state.homes})
+    return [_lag(_file(path, name).with_suffix(".lock"), name, cursors.get(name), state) for name in names]
 
 
-def _cursors(path: Path, stem: str) -> list[Path]:
+def _file(path: Path, tracker: str) -> Path:
+    return CursorFile(path, tracker).path
+
+
+def _cursors(path: Path, state: State) -> dict[str, Cursor]:
+    """Read the cursors of this journal; `abc_2_mlflow.cursor` may be that of `abc_2` as well as of `abc`."""
+    before = f"{path.name.removesuffix(SUFFIX)}_"
     try:
-        return [
-            found
-            for found in path.parent.iterdir()
-            if found.name.startswith(f"{stem}_") and found.name.endswith(_ENDING)
-        ]
+        files = [file.name for file in path.parent.iterdir() if file.name.startswith(before)]
     except OSError:
-        return []
+        return {}
+    names = [name[len(before) : -len(_ENDING)] for name in files if name.endswith(_ENDING)]
+    read = {name: _read(_file(path, name)) for name in names}
+    return {name: cursor for name, cursor in read.items() if cursor and cursor.journal == state.first}
 
 
-def _lag(file: Path, tracker: str, state: State) -> Lag:
-    is_busy = _is_busy(file.with_suffix(".lock"))
-    run = state.homes.get(tracker, "")
-    nothing = Lag(tracker, run, state.last_seq + 1, None, 0, is_closed=False, is_delivering=is_busy)
+def _read(file: Path) -> Cursor | None:
     try:
-        cursor = msgspec.json.decode(file.read_bytes(), type=Cursor)
+        return msgspec.json.decode(file.read_bytes(), type=Cursor)
     except (OSError, msgspec.MsgspecError):
-        return nothing
-    if cursor.journal != state.first or cursor.seq < 0:
-        return nothing._replace(run=cursor.tracker_run or nothing.run)
+        return None
+
+
+def _lag(lock: Path, tracker: str, cursor: Cursor | None, state: State) -> Lag:
+    is_busy = _is_busy(lock)
+    run = (cursor.tracker_run if cursor else "") or state.homes.get(tracker, "")
+    if cursor is None or cursor.seq < 0:
+        return Lag(tracker, run, state.last_seq + 1, None, 0, is_closed=False, is_delivering=is_busy)
     return Lag(
         tracker,
-        cursor.tracker_run or nothing.run,
+        run,
         max(state.last_seq - cursor.seq, 0),
         max(state.last - cursor.at, 0.0),
         cursor.rejected,

@@ -135,7 +135,7 @@ def _pace(steps_per_s: float) -> str:
 
 
 def _table(told: Standing, size: Size) -> list[Text]:
-    """The metrics; where not all fit, the evaluations keep a quarter of the room."""
+    """The metrics; where not all fit, the evaluations keep a quarter of the room, or what training leaves."""
     room = max(size.height - 1, 1)
     rows = told.rows
     if not rows:
@@ -174,9 +174,11 @@ class _Columns(NamedTuple):
 
 
 def _chosen(rows: list[Row], room: int) -> list[Row]:
-    evaluated = [row for row in rows if row.name != row.bare][: max(room // 4, 1)]
-    trained = [row for row in rows if row.name == row.bare][: room - len(evaluated)]
-    return [*trained, *evaluated][:room]
+    trained = [row for row in rows if row.name == row.bare]
+    evaluated = [row for row in rows if row.name != row.bare]
+    fewest = min(max(room // 4, 1), len(evaluated))
+    share = max(fewest, room - len(trained))
+    return [*trained[: room - share], *evaluated[:share]]
 
 
 def _row(row: Row, columns: _Columns, told: Standing, is_firing: bool) -> Text:  # noqa: FBT001  # it is what is drawn

@@ -92,6 +92,23 @@ def test_globs_choose_metrics(told, tmp_path):
     assert [row.name for row in rows] == ["reward_mean", "eval/loss"]
 
 
+@pytest.mark.parametrize(
+    ("trained", "evaluated", "shown"), [(0, 30, 25), (30, 30, 6), (22, 30, 6), (5, 30, 20)]
+)
+def test_evaluations_have_the_room_that_training_leaves(tmp_path, trained, evaluated, shown):
+    """A quarter at least; 25 rows fit here."""
+    writer = Writer(tmp_path)
+    for phase, count in (("train", trained), ("eval", evaluated)):
+        writer.add("metrics", 1, {f"m{place:02}": 1.0 for place in range(count)}, phase=phase)
+    writer.journal.close()
+    follower = Follower(writer.path)
+    follower.read()
+    drawn = [line.plain for line in lines(standing(follower, 0.0), Size(140, 30))]
+    assert sum(line.startswith("eval/") for line in drawn) == shown
+    assert sum(line.startswith(("m0", "m1", "m2")) for line in drawn) == 25 - shown
+    assert f"and {trained + evaluated - 25} more" in "\n".join(drawn)
+
+
 def test_what_is_told_first_is_what_a_trainer_comes_down_to(told):
     """The panels' order, then evaluations, then the rest."""
     names = [row.name for row in told.rows]

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from rldk import journal as journals
-from rldk.cursor import Cursor, CursorFile
+from rldk.cursor import Cursor, CursorFile, beginning
 from rldk.tail.delivery import lags
 from rldk.tail.finding import find
 from rldk.tail.following import Follower
@@ -202,6 +202,22 @@ def test_the_lag_of_each_tracker_is_told(writer):
     mlflow, wandb = lags(writer.path, follower.state)
     assert (mlflow.tracker, mlflow.events, mlflow.seconds, mlflow.run) == ("mlflow", 11, None, "m1")
     assert (wandb.events, wandb.seconds, wandb.rejected, wandb.run) == (3, pytest.approx(3), 2, "w1")
+
+
+def test_the_trackers_of_a_run_with_a_longer_name_are_not_shown(writer, tmp_path, monkeypatch):
+    """Those of `abc_2` are not those of `abc`, whether its journal is there or not."""
+    writer.logs(1, 3)
+    with monkeypatch.context() as later:
+        later.setattr("time.time", lambda: writer.began + 70)
+        other = Writer(tmp_path, run_id="abc_2")
+    for path in (other.path, writer.path):
+        CursorFile(path, "wandb").save(Cursor(journal=beginning(path), at=beginning(path), seq=0))
+    follower = Follower(writer.path)
+    follower.read()
+    assert [lag.tracker for lag in lags(writer.path, follower.state)] == ["mlflow", "wandb"]
+    other.journal.close()
+    other.path.unlink()
+    assert [lag.tracker for lag in lags(writer.path, follower.state)] == ["mlflow", "wandb"]
 
 
 def test_who_delivers_is_seen(writer):
