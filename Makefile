@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 
 # The tests of faults measure how long a process takes to end, so they have the machine to themselves.
 test: lint
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadgroup --ignore=tests/faults
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --ignore=tests/faults
 	$(BIN)/pytest tests/faults
 
 # The callback on real trainers, on the oldest TRL and on the last one that has PPO.

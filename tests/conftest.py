@@ -21,17 +21,8 @@ settings.register_profile("rldk", deadline=None)  # no test depends on how fast 
 settings.load_profile("rldk")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads of torch only wait for one another
-TOGETHER = {"ui"}  # folders whose files share what takes long to record
 
 QUIET_MLFLOW = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Have each file be run by one process, as it shares fixtures; for pytest-xdist's `loadgroup`."""
-    for item in items:
-        folder = item.path.parent
-        item.add_marker(pytest.mark.xdist_group(folder.name if folder.name in TOGETHER else str(item.path)))
 
 
 @pytest.fixture
