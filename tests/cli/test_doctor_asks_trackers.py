@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from rldk.doctor.probes import probe
 from tests.cli._doctor_servers import answering, hanging
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
+EXPERIMENT = "rldk-doctor"
 READ_ONLY = "/proc/self"  # where not even root can make a file
 
 
@@ -35,21 +38,72 @@ def asked(tmp_path, monkeypatch):
     return ask
 
 
+def active_runs(condition=""):
+    """Names of the active runs of doctor's experiment that fulfil a condition; before them, its own state."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    (there,) = client.search_experiments(3, filter_string=f"name = '{EXPERIMENT}'")
+    runs = client.search_runs([there.experiment_id], condition)
+    return there.lifecycle_stage, [each.info.run_name for each in runs]
+
+
 def test_a_real_mlflow_server_takes_a_run(asked, mlflow_server):
     """A run, a number and a file are made and deleted; twice, for the experiment is deleted in between."""
-    from mlflow import MlflowClient
-    from mlflow.entities import ViewType
-
     for limit_s in (120.0, None):
         found = asked("mlflow", limit_s, MLFLOW_TRACKING_URI=mlflow_server)
         assert {each.what: each.state for each in found.values()} == dict.fromkeys(
-            ("tracking URI", "reach", "write", "files"), "ok"
+            ("tracking URI", "reach", "write", "files", "deletion"), "ok"
         )
-    client = MlflowClient(mlflow_server)
-    assert "rldk-doctor" not in {each.name for each in client.search_experiments()}
-    there = client.search_experiments(ViewType.DELETED_ONLY, filter_string="name = 'rldk-doctor'")
-    runs = client.search_runs([there[0].experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
-    assert (len(there), list(runs)) == (1, [])
+        assert found["deletion"].told == "the run is deleted again (mlflow gc forgets it for good)"
+    assert active_runs() == ("deleted", [])
+
+
+def test_what_a_probe_that_is_killed_leaves_is_deleted_by_the_next(asked, mlflow_server):
+    """It has not said that anything was deleted, either."""
+    code = """if True:
+        import os
+        from rldk import bridge
+        for each in bridge.sink("mlflow").probe():
+            print(each.told, flush=True)
+            if each.what == "files":
+                os.kill(os.getpid(), 9)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "deleted again (" in done.stdout) == (-9, False), done.stderr
+    assert active_runs("attributes.status = 'RUNNING'") == ("active", [EXPERIMENT])
+    found = asked("mlflow", MLFLOW_TRACKING_URI=mlflow_server)
+    assert "the run is deleted again, and 1 that earlier probes had left" in found["deletion"].told
+    assert active_runs() == ("deleted", [])
+
+
+def test_probes_at_work_leave_each_other_alone(asked, mlflow_server):
+    """Neither deletes the other's run, nor the experiment under it."""
+    first = bridge.sink("mlflow").probe()
+    told = [next(each for each in first if each.what == "write")]
+    second = asked("mlflow", MLFLOW_TRACKING_URI=mlflow_server)
+    assert active_runs("attributes.status = 'RUNNING'") == ("active", [EXPERIMENT])
+    told += first
+    assert {each.state for each in [*told, *second.values()]} == {"ok"}
+    assert active_runs() == ("deleted", [])
+
+
+def test_an_experiment_of_somebody_else_stays(asked, mlflow_server):
+    """With its runs: where users may make no experiments, somebody has made this one for them."""
+    from mlflow import MlflowClient
+
+    asked("mlflow", MLFLOW_TRACKING_URI=mlflow_server)
+    client = MlflowClient()
+    (there,) = client.search_experiments(3, filter_string=f"name = '{EXPERIMENT}'")
+    client.restore_experiment(there.experiment_id)
+    client.delete_experiment_tag(there.experiment_id, "rldk.doctor")
+    client.create_run(there.experiment_id, run_name="mine")
+    try:
+        asked("mlflow", MLFLOW_TRACKING_URI=mlflow_server)
+        assert active_runs() == ("active", ["mine"])
+    finally:
+        client.set_experiment_tag(there.experiment_id, "rldk.doctor", "made by rldk doctor")
+        client.delete_experiment(there.experiment_id)
 
 
 def test_a_database_that_is_not_there_is_not_made(asked, tmp_path):
