@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ _NAMES_SHOWN = 8
 _LETTERS_SHOWN = 60
 _APART = (
     "apart: difference of the means over the last tenth, in standard deviations of one point; "
-    "* beyond 3 standard errors"
+    "* beyond 3 standard errors, or not finite in another way"
 )
 
 
@@ -142,13 +143,13 @@ def _row(metric: Metric) -> list[str]:
 
 
 def _apart(metric: Metric) -> str:
-    """How far apart in the end; a `?` where nobody can tell."""
-    end = metric.end
+    """How far apart in the end; what is not finite by its name, a `?` where nobody can tell."""
+    end, mark = metric.end, "*" if metric.is_apart else " "
     if metric.is_broken:
-        return "nan*"
+        return f"{next(filter(math.isnan, metric.not_finite), metric.not_finite[0])}{mark}"
     if end is None or end.distance is None:
         return "? "
-    return f"{end.distance:+.1f}{'*' if end.is_apart else ' '}"
+    return f"{end.distance:+.1f}{mark}"
 
 
 def _show_settings(found: Diff) -> None:

@@ -251,7 +251,7 @@ def _compared(a: Told, b: Told, name: str, phase: str, tolerance: numbers.Tolera
     mine, theirs = a.story.series(name, phase), b.story.series(name, phase)
     rows = _rows(a, phase), _rows(b, phase)
     found = numbers.partings(mine, theirs, np.intersect1d(*rows), tolerance)
-    unit = mine.unit
+    unit, last = mine.unit, int(min(rows[0][-1], rows[1][-1]))
     return Metric(
         name=name,
         phase=phase,
@@ -261,9 +261,11 @@ def _compared(a: Told, b: Told, name: str, phase: str, tolerance: numbers.Tolera
         differing=found.differing,
         first=found.first,
         largest=found.largest,
-        end=numbers.end(mine, theirs, int(min(rows[0][-1], rows[1][-1])), tolerance),
+        end=numbers.end(mine, theirs, last, tolerance),
         nonfinite_a=int((~np.isfinite(mine.values)).sum()),
         nonfinite_b=int((~np.isfinite(theirs.values)).sum()),
+        last_a=numbers.last_of(mine, last),
+        last_b=numbers.last_of(theirs, last),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -111,6 +112,8 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         end: How far apart they are in the end; None where one has no finite number there, or no number.
         nonfinite_a: How many NaN and infinities the first run measured.
         nonfinite_b: The same of the second.
+        last_a: What the first run measured last, of the steps that both reached; None where nothing.
+        last_b: The same of the second.
     """
 
     name: str
@@ -124,6 +127,8 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     end: End | None
     nonfinite_a: int
     nonfinite_b: int
+    last_a: float | None
+    last_b: float | None
 
     @property
     def label(self) -> str:
@@ -133,14 +138,20 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_broken(self) -> bool:
         """Whether in the end one of the two measures nothing finite any more."""
-        return self.end is None and bool(self.nonfinite_a or self.nonfinite_b)
+        return self.end is None and bool(self.not_finite)
+
+    @property
+    def not_finite(self) -> tuple[float, ...]:
+        """Of the last numbers of the first and the second those that are NaN or an infinity."""
+        last = (self.last_a, self.last_b)
+        return tuple(value for value in last if value is not None and not math.isfinite(value))
 
     @property
     def is_apart(self) -> bool | None:
         """Whether the two are apart in the end; None where nobody can tell."""
         if self.end is not None:
             return self.end.is_apart
-        return not self.is_same if self.is_broken else None
+        return str(self.last_a) != str(self.last_b) if self.is_broken else None  # NaN is the same as NaN
 
     @property
     def is_same(self) -> bool:

@@ -163,6 +163,12 @@ def end(a: Series, b: Series, last: int, tolerance: Tolerance) -> End | None:
     )
 
 
+def last_of(series: Series, last: int) -> float | None:
+    """Give the last number of a series up to a step; None where there is none."""
+    reached = series.values[series.steps <= last]
+    return float(reached[-1]) if len(reached) else None
+
+
 def _finite(values: Values) -> Values:
     return values[np.isfinite(values)]
 

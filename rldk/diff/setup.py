@@ -30,6 +30,7 @@ _PLACES: Final = frozenset(
     }
 )
 """What tells where things are written, or how the run is called, and changes no number."""
+_TRUTHS: Final = {"True": True, "true": True, "False": False, "false": False}
 _MISSING: Final = object()
 _MOST: Final = 10_000
 _DEEPEST: Final = 6
@@ -111,10 +112,21 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Setting]:
 
 
 def _is_same(a: Any, b: Any) -> bool:  # noqa: ANN401  # any JSON value
-    """Whether two values are one: some trackers keep all of them as text."""
+    """Whether two values are one: some trackers keep all of them as text; a truth value is no number."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_is_same(a[name], b[name]) for name in a)
+    truths = _truth(a), _truth(b)
+    if isinstance(a, bool) or isinstance(b, bool) or None not in truths:
+        return truths[0] is truths[1]
     if type(a) is type(b) or not (isinstance(a, str) or isinstance(b, str)):
         return bool(a == b or (a != a and b != b))  # noqa: PLR0124  # NaN
     return _spelled(a) == _spelled(b) or _number(a) == _number(b) != _MISSING
+
+
+def _truth(value: Any) -> bool | None:  # noqa: ANN401  # any JSON value
+    return value if isinstance(value, bool) else _TRUTHS.get(value) if isinstance(value, str) else None
 
 
 def _spelled(value: Any) -> str:  # noqa: ANN401  # any JSON value
@@ -124,8 +136,6 @@ def _spelled(value: Any) -> str:  # noqa: ANN401  # any JSON value
 
 
 def _number(value: Any) -> object:  # noqa: ANN401  # any JSON value
-    if isinstance(value, bool):
-        return _MISSING
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

@@ -72,6 +72,29 @@ def test_all_shows_what_is_the_same_and_times(base, other):
     assert "eval/loss" in re.sub(r"\s", "", shown)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "shown"),
+    [
+        (math.nan, math.nan, "nan "),
+        (math.inf, math.inf, "inf "),
+        (-math.inf, -math.inf, "-inf "),
+        (0.5, math.nan, "nan*"),
+        (0.5, math.inf, "inf*"),
+        (-math.inf, 0.5, "-inf*"),
+        (math.inf, math.nan, "nan*"),
+    ],
+)
+def test_what_is_not_finite_is_named_and_marked_where_it_is_apart(tmp_path, a, b, shown):
+    """With `--all`, also where both have the same."""
+    mine, theirs = (write(tmp_path, name, _ending(value)) for name, value in (("a", a), ("b", b)))
+    (line,) = re.findall(r"^ ?kl_mean .*$", rldk(mine, theirs, "--all").stdout, re.MULTILINE)
+    assert re.search(rf" {re.escape(shown)} ?$", line), line
+
+
+def _ending(value):
+    return lambda step, metrics: metrics | ({"kl_mean": value} if step >= 30 else {})
+
+
 def test_json_is_strict_and_whole(base, other):
     """One document; NaN is a name, and what was not told is not there."""
     done = rldk(base, other, "--json")

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from rldk.diff import diff
+from rldk.diff.setup import Setup, differences
 from rldk.errors import SettingError, SourceError, UnknownSourceError
 from tests.bridges._journals import cache_of_its_own, rldk  # noqa: F401
 from tests.bridges._wandb_runs import wandb_offline  # noqa: F401
@@ -230,3 +231,54 @@ def test_what_is_no_run_is_refused(base, tmp_path):
     silent = write(tmp_path, "silent", lambda *_: None, every=0)
     with pytest.raises(SourceError, match="run silent holds no metric"):
         diff(base, silent)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_one"),
+    [
+        (True, "True", True),
+        (True, "true", True),
+        ("True", "true", True),
+        (False, "False", True),
+        (True, "False", False),
+        (True, 1, False),
+        (False, 0, False),
+        (True, "1", False),
+        (True, 1.0, False),
+        ([True, 2], [1, 2], False),
+        ([1, 2.0], [1.0, 2], True),
+        ({}, [], False),
+        (1, 1.0, True),
+        (1e-6, "1e-06", True),
+        (math.nan, math.nan, True),
+        ("Adam", "adam", False),
+    ],
+)
+def test_settings_are_compared_as_what_they_mean(a, b, is_one):
+    """Some trackers keep all of them as text; yes is not one."""
+    for here, there in ((a, b), (b, a)):
+        found = differences(Setup({}, {"x": here}), Setup({}, {"x": there})).settings
+        assert not found if is_one else [one.name for one in found] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_apart"),
+    [
+        (math.nan, math.nan, False),
+        (math.inf, math.inf, False),
+        (math.nan, math.inf, True),
+        (-math.inf, math.inf, True),
+        (0.5, math.nan, True),
+        (math.inf, 0.5, True),
+    ],
+)
+def test_what_is_not_finite_in_the_end_is_apart_where_it_is_another(tmp_path, a, b, is_apart):
+    """Also where the two were apart before."""
+
+    def ending(before, value):
+        return lambda step, metrics: metrics | {"kl_mean": before if step < 20 else value}
+
+    mine, theirs = write(tmp_path, "a", ending(0.1, a)), write(tmp_path, "b", ending(0.2, b))
+    kl = named(diff(mine, theirs), "kl_mean")
+    assert (kl.is_broken, kl.is_apart, kl.end) == (True, is_apart, None)
+    assert [str(kl.last_a), str(kl.last_b)] == [str(a), str(b)]
