@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from rldk import delivery, live
+from rldk import delivery, lineage, live
 from rldk import journal as journals
 from rldk.errors import ForkedError, JournalError
 from rldk.event import Event
@@ -157,6 +157,9 @@ class Recorder:
         for each in self._deliveries:
             each.start()
         live.receive(self.inbox)
+        names = [sink.name for sink in sinks]
+        for line in lineage.unsent(self.journal.path, self.run.facts.get("continues"), names):
+            _logger.warning("%s", line)
 
     def log(
         self, step: int, logs: Mapping[str, Any], data_slice: Mapping[str, int] | None = None
@@ -299,12 +302,16 @@ class Recorder:
         return self.journal.append(alert)
 
     def _remember(self) -> None:
-        """Have the rules know what the journal holds of the run's earlier starts."""
+        """Have the rules know what the run's earlier starts measured, or the run that it continues."""
+        take: Callable[[Event], object] = self.monitor.take
+        before = [self.journal.path]
         if self.journal.last is None:
-            return
-        for entry in journals.read(self.journal.path):
-            if entry.event is not None:
-                self.monitor.take(entry.event)
+            before = lineage.before(self.journal.path, self.run.facts.get("continues"))
+            take = self.monitor.recall
+        for path in before:
+            for entry in journals.read(path):
+                if entry.event is not None:
+                    take(entry.event)
 
     def end(
         self,

@@ -93,8 +93,8 @@ class Monitor:
         if event.kind == "run":
             self._begin(event)
             return []
-        part = event.phase if event.kind == "metrics" else event.kind
-        if event.kind not in {"metrics", RESOURCE, CHECKPOINT} or event.model_info.get("rank"):
+        part = _part(event)
+        if part is None:
             return []
         self._window.add(part, event)
         if part not in self._by_part:
@@ -103,6 +103,14 @@ class Monitor:
             ]
         asked = (each for each in self._by_part[part] if each.is_asked(self._window.current))
         return [change for standing in asked if (change := self._ask(standing)) is not None]
+
+    def recall(self, event: Event) -> None:
+        """Take over what was measured in the run that this one continues; what it came to was told there."""
+        part = _part(event)
+        if event.kind == "run":
+            self._window.begin(event)
+        elif part is not None:
+            self._window.add(part, event)
 
     def _is_about(self, rule: Rule, part: str) -> bool:
         return rule.part == part and (not rule.trainers or self._window.trainer in rule.trainers)
@@ -239,6 +247,13 @@ class Monitor:
 
 def _never(rule: Rule) -> str:
     return _NEVER.get(rule.part, "nothing was logged so far")
+
+
+def _part(event: Event) -> str | None:
+    """To which part of a run's rules an event belongs; None for one that measures nothing of this process."""
+    if event.kind not in {"metrics", RESOURCE, CHECKPOINT} or event.model_info.get("rank"):
+        return None
+    return event.phase if event.kind == "metrics" else event.kind
 
 
 def facts(change: Change, monitor: Monitor) -> dict[str, Any]:
