@@ -45,12 +45,15 @@ def train(grpo, tmp_path, caplog):
 
 
 @real
-def test_without_a_tracker_the_journal_is_alone(train):
-    """Four lines: the run and who named it, no tracker and what to do, the rules, and report_to."""
+def test_without_a_tracker_the_journal_is_alone(train, caplog):
+    """A warning what to do, and four lines: the run and who named it, no tracker, the rules, report_to."""
     callback, said, _ = train({"run_id": "mine"})
     run, trackers, health, report_to = said
+    (warning,) = (each.getMessage() for each in caplog.records if "active run" in each.getMessage())
+    assert warning.startswith("no tracker has an active run, so that the journal alone is written (call")
+    assert warning.endswith(f": {callback.journal_path}")
     assert run == f"run mine (from the run_id argument), journal {callback.journal_path}"
-    assert trackers.startswith("trackers: none, the journal alone; call wandb.init or mlflow.start_run")
+    assert trackers == "trackers: none, the journal alone"
     assert "blind: kl_drift (beta is 0" in health
     assert "checkpoint_dead_layers (no checkpoint is saved (save_strategy=no))" in health
     assert "too short a run for: grad_norm_spike, zero_gradients" in health
@@ -120,6 +123,12 @@ def test_a_tracker_of_rldks_alone_is_told(say):
 def test_other_ranks_say_nothing(say):
     """The main process speaks for all."""
     assert say(rank=1) == []
+
+
+def test_another_callback_says_the_same_lines(say):
+    """Of its own trainings, which nobody could tell the trackers and rules of otherwise."""
+    once = say()
+    assert say() == [*once, *once]
 
 
 def test_nobody_listens_and_nothing_is_worked_out(say, monkeypatch):

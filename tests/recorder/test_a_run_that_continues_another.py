@@ -1,4 +1,4 @@
-"""A run under a new id that goes on from another's checkpoint is judged as one run, and the other is not forgotten."""
+"""A run that goes on from another's checkpoint is judged with what was measured there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def zero_gradients(recorder):
 
 
 def test_the_rules_know_what_was_measured_before(tmp_path):
-    """Gradients that are 0 after a resume were not always so; what lies beyond the checkpoint is superseded."""
+    """Gradients that are 0 after a resume were not always so; steps beyond the checkpoint are superseded."""
     record(tmp_path, "first", [1.0] * 20 + [7.0] * 5)
     alone = record(tmp_path, "alone", [0.0] * 20, step=20)
     linked = record(tmp_path, "second", [0.0] * 20, step=20, continues="first")
@@ -75,7 +75,5 @@ def test_what_a_tracker_lacks_of_it_is_said(tmp_path, caplog, missing):
     with caplog.at_level(logging.WARNING):
         record(tmp_path, "second", [1.0], step=9, continues="first", sinks=[MemorySink()])
     told = [each.getMessage() for each in caplog.records if "first" in each.getMessage()]
-    assert told == [
-        f"{MemorySink.name} lacks 3 events of run first, which this one continues; "
-        f"deliver them with: rldk sync {path} --to {MemorySink.name}"
-    ] * bool(missing)
+    lacks = f"{MemorySink.name} lacks 3 events of run first, which this one continues"
+    assert told == [f"{lacks}; deliver them with: rldk sync {path} --to {MemorySink.name}"] * bool(missing)

@@ -267,7 +267,7 @@ class RLDKCallback(KnowsEvaluation):
         self._told_step, self._since = state.global_step, (state.global_step, time.monotonic())
         self._end_of_process.watch()
         begun = who, recorder.run, journal.path, sinks, attached, state.global_step, state.max_steps
-        self._opening.say(Start(*begun, self._is_training))
+        self._opening.say(Start(*begun, self._is_training, self._trackers == "auto"))
 
     def _opened(self, journal: Journal, run: Run, sinks: list[Sink], record: Mapping[str, Any]) -> Recorder:
         try:

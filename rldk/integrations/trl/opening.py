@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _logger = logger(__name__)
 
 _MOST_NAMED: Final = 4
+_NO_TRACKER: Final = (
+    "no tracker has an active run, so that the journal alone is written (call wandb.init or mlflow.start_run "
+    "before training, or set trackers=[...]; trackers=None says that none is meant)"
+)
 
 
 class Start(NamedTuple):
@@ -36,6 +40,7 @@ class Start(NamedTuple):
         step: The step from which training goes on.
         max_steps: The step at which it ends; 0 where nobody knows.
         is_training: False for an evaluation outside training.
+        is_auto: Whether the trackers are those with an active run.
     """
 
     who: Identity
@@ -46,10 +51,11 @@ class Start(NamedTuple):
     step: int
     max_steps: int
     is_training: bool
+    is_auto: bool = False
 
 
 class Opening:
-    """Says the lines of a start, each at level INFO, and the same one only once in a process."""
+    """Says the lines of a start, each at level INFO; the same line only once for all starts of a callback."""
 
     def __init__(self, rules: Sequence[Rule], wanted: Wanted) -> None:
         self._rules = rules
@@ -57,8 +63,16 @@ class Opening:
         self._said: set[str] = set()
 
     def say(self, start: Start) -> None:
-        """Say of the main process's start what has not been said yet; costs nothing where nobody listens."""
-        if start.run.rank or not _logger.isEnabledFor(logging.INFO):
+        """Say of the main process's start what has not been said yet; costs nothing where nobody listens.
+
+        That no tracker has a run is a warning: who has forgotten `wandb.init` would learn it after training.
+        """
+        if start.run.rank:
+            return
+        if start.is_auto and not start.sinks and start.is_training and _NO_TRACKER not in self._said:
+            self._said.add(_NO_TRACKER)
+            _logger.warning("%s: %s", _NO_TRACKER, start.journal)
+        if not _logger.isEnabledFor(logging.INFO):
             return
         for line in self._lines(start):
             level = logging.DEBUG if line in self._said else logging.INFO
@@ -122,7 +136,7 @@ def _identity(start: Start) -> Iterator[str]:
 
 def _trackers(start: Start) -> str:
     if not start.sinks:
-        return "none, the journal alone; call wandb.init or mlflow.start_run first, or set trackers=[...]"
+        return "none, the journal alone"
     return ", ".join(_whose(sink, set(start.attached)) for sink in start.sinks)
 
 
