@@ -201,13 +201,22 @@ def _end_by_force() -> None:
     """Have the process not wait for a wandb-core that has not ended our run within the deadline.
 
     At the end of the process wandb waits for it without a limit. What it does not take is in the journal.
+    Where the script has a run of its own open there, that one is in no journal: wandb waits for it.
     """
-    import wandb
-
-    latest = wandb.setup().most_recent_active_run
-    if _unfinished and wandb.run is None and (latest is None or latest in _unfinished):
+    if _unfinished and not _is_shared():
         cores = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
         threading.Thread(target=_kill_late, args=(cores,), daemon=True).start()
+
+
+def _is_shared() -> bool:
+    """Whether a run that is not ours is open in this process, and so in the same wandb-core."""
+    import wandb
+
+    known = wandb.setup()
+    latest = known.most_recent_active_run
+    active = getattr(known, "_active_runs", None)  # so in wandb 0.28 to 0.31; public is only the latest one
+    runs = tuple(active) if isinstance(active, list) else (latest,)
+    return wandb.run is not None or any(run is not None and run not in _unfinished for run in runs)
 
 
 def _kill_late(cores: list[psutil.Process]) -> None:

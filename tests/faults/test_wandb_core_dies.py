@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
+from rldk_wandb import fragments, own
+from rldk_wandb.offline import WandbFile
+from tests.faults._beside_a_run import OTHER_ID
 from tests.faults._child import Child
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("wandb_offline")]
@@ -63,7 +67,7 @@ def test_wandb_core_stopped(child, made_whole, more):
     core.suspend()
     child.log(more)
     child.end()
-    assert not core.is_running()
+    assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE  # nobody has collected it yet
     made_whole(child)
 
 
@@ -79,3 +83,24 @@ def test_wandb_core_stopped_and_gone_on(child, made_whole, more):
     core.resume()
     child.ended()
     made_whole(child)
+
+
+@pytest.mark.parametrize("more", [0, 1000])
+def test_wandb_core_stopped_that_serves_a_run_of_the_script(tmp_path, made_whole, more):
+    """It is not ended by force: what the script has logged to a run of its own is still on the way."""
+    with Child(tmp_path / "rldk", "wandb", module="tests.faults._beside_a_run") as child:
+        child.log(10)
+        child.arrive()
+        core = child.core()
+        core.suspend()
+        child.log(more)
+        child.begin_to_end()
+        child.hear("leaving")
+        psutil.wait_procs([core], timeout=3 * own._EXIT_GRACE_S)
+        assert core.status() == psutil.STATUS_STOPPED
+        core.resume()
+        child.ended()
+    [file] = fragments.of_run(tmp_path / "wandb", OTHER_ID)
+    assert WandbFile(file).has_ended()
+    assert [row["mine"] for row in WandbFile(file).rows()] == [1.0]
+    made_whole(child, deadline_s=10.0)  # the script waits for its own run
