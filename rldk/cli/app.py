@@ -28,11 +28,13 @@ from rldk.cli.ending import (
     told,
     traced,
 )
+from rldk.cli.visible import visible
 from rldk.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from rich.progress import Task
     from rich.text import Text
 
 
@@ -43,14 +45,17 @@ _HIDDEN_MARKUP = re.compile(r"(?<!\\)\[hidden\]")
 
 
 class _Console(Console):
-    """A console that leaves it to the application what becomes of a closed pipe."""
+    """A console for foreign texts, which leaves it to the application what becomes of a closed pipe.
+
+    A text is one line: names, ids and messages are foreign, and a newline in them would forge one.
+    """
 
     def render_str(self, text: str, **given: Any) -> Text:  # noqa: ANN401  # rich's own
-        """Show a text, also in a cell of a table, without the secrets in it."""
+        """Show a text, also in a cell of a table, without the secrets in it and what steers a terminal."""
         hidden = redact_text(text)
         if hidden != text and given.get("markup", True) is not False:
             hidden = _HIDDEN_MARKUP.sub(r"\\[hidden]", hidden)  # else rich takes it for a style
-        return super().render_str(hidden, **given)
+        return super().render_str(visible(hidden), **given)
 
     def on_broken_pipe(self) -> None:
         """Go on raising the error."""
@@ -182,9 +187,20 @@ def main(
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+class _Description(TextColumn):
+    """What a task is about, as the console shows a text."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.description}")
+
+    def render(self, task: Task) -> Text:
+        """Show it."""
+        return errors.render_str(task.description)
+
+
 def progress_bar() -> Progress:
     """A progress bar; silent where the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (_Description(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(
         *columns,
         console=errors,
@@ -200,7 +216,10 @@ def reading_bar() -> Iterator[Callable[[str, int, int], None]]:
     with progress_bar() as bar:
         task = bar.add_task("reading", total=None)
         yield lambda source, number, total: bar.update(
-            task, description=escape(redact_text(source)[-_LETTERS_SHOWN:]), completed=number, total=total
+            task,
+            description=escape(visible(redact_text(source))[-_LETTERS_SHOWN:]),
+            completed=number,
+            total=total,
         )
 
 

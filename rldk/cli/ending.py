@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from rldk.cli.visible import visible
 from rldk.errors import RLDKError, SourceError
 from rldk.redact import redact_sentence
 
@@ -29,7 +30,7 @@ INTERRUPTED: Final = 130
 UNHEARD: Final = 141
 """Exit code where nobody reads the output any more: 128 and the number of SIGPIPE."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_LINE_ENDS: Final = re.compile(r"[\t-\r\x85\u2028\u2029]+ *")
 USAGE_ERROR: Final[type[Any]] = typer.BadParameter.__mro__[1]
 """typer's error of wrong usage: it has its own copy of click since 0.26, and exports the subclass alone."""
 
@@ -67,8 +68,8 @@ def _usage(error: Any) -> str:  # noqa: ANN401  # a class of typer's copy of cli
 
 
 def one_line(text: str) -> str:
-    """Make a text fit on one line of a terminal, and hide the secrets in it."""
-    return _CONTROL.sub(" ", redact_sentence(text)).strip()
+    """Make a text fit on one line of a terminal, without its secrets and what would steer the terminal."""
+    return visible(_LINE_ENDS.sub(" ", redact_sentence(text))).strip()
 
 
 def traced(error: Exception) -> str:
@@ -78,7 +79,7 @@ def traced(error: Exception) -> str:
 
 def _lines(error: Exception) -> Iterator[str]:
     for part in traceback.format_exception(error):
-        yield redact_sentence(part)
+        yield "\n".join(map(visible, redact_sentence(part).split("\n")))
 
 
 def leave_output() -> None:

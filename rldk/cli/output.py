@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import msgspec
 
+from rldk.cli.visible import visible
 from rldk.event import as_utf8, spell_non_finite
 from rldk.redact import redact
 
@@ -35,7 +36,7 @@ def reserved_stdout() -> Iterator[None]:
 def write_document(told: Mapping[str, Any]) -> None:
     """Write a document as one line: NaN and the infinities have their names, and secrets are hidden."""
     plain = msgspec.to_builtins({"schema": SCHEMA, **told}, str_keys=True, enc_hook=str)
-    line = msgspec.json.encode(as_utf8(spell_non_finite(redact(plain)))).decode() + "\n"
+    line = msgspec.json.encode(as_utf8(spell_non_finite(redact(plain)))).decode()
     out = _stdout.get() or sys.stdout
-    out.write(line)
+    out.write(f"{visible(line)}\n")  # it is JSON still: such letters are in texts alone
     out.flush()
