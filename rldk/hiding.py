@@ -24,7 +24,7 @@ def hidden(event: Event) -> Event:
     """
     changed: dict[str, Any] = {}
     if not _are_names(tuple(event.metrics)):
-        changed["metrics"] = redact(event.metrics)
+        changed["metrics"] = redact(event.metrics, "metrics")
     if not _are_numbers(event.rng):
         changed["rng"] = redact(event.rng)
     if not _are_numbers(event.data_slice):
@@ -42,8 +42,14 @@ def _are_names(names: tuple[str, ...]) -> bool:
 
 
 def _are_numbers(told: Mapping[str, Any]) -> bool:
-    """Whether there are but numbers, under names that hold no secret."""
-    return all(type(value) in _NUMBERS for value in told.values()) and _are_names(tuple(told))
+    """Whether there are but numbers, under names that hold no secret and are no secret's."""
+    return all(type(value) in _NUMBERS for value in told.values()) and _are_of_numbers(tuple(told))
+
+
+@lru_cache(maxsize=1024)
+def _are_of_numbers(names: tuple[str, ...]) -> bool:
+    some = dict.fromkeys(names, 2)
+    return bool(redact(some) == some)
 
 
 def _are_facts(told: Mapping[str, Any]) -> bool:

@@ -8,7 +8,9 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
+
+from rldk.secret_names import Named, is_folder, is_friend, kind, words
 
 HIDDEN: Final = "[hidden]"
 
@@ -16,32 +18,20 @@ _DEEPEST: Final = 64
 _SHORT: Final = 256
 _MOST_ROUNDS: Final = 8
 
-_STRONG_KEY: Final = re.compile(
-    r"passw(or)?d|passphrase|(^|_)pwd|secret|credential|authori[sz]ation|(^|_)bearer|cookie|webhook"
-    r"|(private|access|account|api|signing|encryption|master|deploy|ssh|storage|subscription)_?key"
-    r"|shared_access|conn(ection)?_?str(ing)?($|_)|(^|_)(dsn|netrc|kubeconfig)($|_)"
-)
-_WEAK_KEY: Final = re.compile(r"(^|_)(tokens?|auth|jwt|pat|sig|signature|sas)$")
-_NEAR_TOKEN: Final = re.compile(
-    r"(^|_)(pad|eos|bos|unk|sep|cls|mask|stop|image|audio|video|special|think|num|n|max|min|new|total|additional"
-    r"|extra|start|end|begin|decoder|forced|suppress|bad|prefix|suffix|middle|completion|prompt|input|output"
-    r"|generated|generation|response|truncated|mean|avg|per|seen|boi|eoi|vocab|added|logit)_(\w+_)?tokens?$"
-)
-_MAYBE_KEY: Final = re.compile(r"(^|_)(keys?|tokens?|auth)(_(id|value|text|string|hex))?$")
-_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_NOT_WORD: Final = re.compile(r"[^a-z0-9]+")
-
 _PLAIN_VALUE: Final = re.compile(
     r"[-+]?[\d.,_]+(?:e[-+]?\d+)?|true|false|none|null|nan|auto|yes|no|<[^<>]{0,40}>|\[(?:hidden|[A-Z]{2,8})\]",
     re.IGNORECASE,
 )
 """What no secret is: a number, a word such as None, a tokenizer's special token, what is hidden already."""
+_LONG_NUMBER: Final = re.compile(r"\d{6,}")
 _CHANGE: Final = re.compile(r"[A-Za-z](?=\d)|\d(?=[A-Za-z])")
 _PIECE: Final = re.compile(r"[A-Za-z0-9+=]{16,}")
+_USER_OPTIONS: Final = frozenset({"-u", "--user", "-U", "--proxy-user"})
 
 _FORMS: Final = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}"
+    r"hf_[A-Za-z0-9]{20,}|hf_oauth_[\w-]{16,}(?:\.[\w-]+)*|api_org_[A-Za-z0-9]{20,}"
+    r"|dckr_[po]at_[\w-]{16,}|glsa_\w{16,}|glc_[A-Za-z0-9+/=]{30,}"
     r"|sk-(?:(?:proj|svcacct|admin|None|ant|or|lf)-[\w-]{16,}|[A-Za-z0-9]{20,})"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl(?:pat|ptt|dt|rt|cbt|ft|soat|imt|agent)-[\w-]{16,}"
     r"|A[KS]IA[0-9A-Z]{16}(?![0-9A-Za-z])|ABIA[0-9A-Z]{16}(?![0-9A-Za-z])"
@@ -72,28 +62,50 @@ _NETRC: Final = re.compile(
     r"(\b(?:machine\s{1,4}\S{1,256}|default)\s{1,4}login\s{1,4}\S{1,256}\s{1,4}password\s{1,4})\S+",
     re.IGNORECASE,
 )
+_LOGIN: Final = re.compile(
+    r"((?<!\S)(?:-u|-U|--user|--proxy-user)(?:\s{1,4}|=))(?!\d{1,10}:\d{1,10}(?![^\s;\"']))"
+    r"(?:\"[^\s:\"/]{1,64}:[^\"\n]+\"|'[^\s:'/]{1,64}:[^'\n]+'|[^\s:\"'/]{1,64}:[^\s\"']+)"
+)
 _SAID_KEY: Final = re.compile(
     r"((?:api[ _-]?key|wandb[ ._]login)\b[^\n]{0,40}?)\b[0-9a-f]{32,64}\b", re.IGNORECASE
 )
 _HINTS: Final = (
-    *("passw", "passphrase", "pwd", "secret", "cred", "auth", "bearer", "cookie", "webhook", "key", "shared"),
-    *("conn", "dsn", "netrc", "token", "jwt", "pat", "sig", "sas", "login", "basic", "code"),
+    *("pass", "pwd", "secret", "cred", "auth", "bearer", "cookie", "webhook", "key", "shared"),
+    *("conn", "dsn", "netrc", "token", "jwt", "pat", "sig", "sas", "login", "basic", "code", "curl"),
 )
 """Words without one of which nothing is a secret by the name before it; to look for each is quick."""
 _QUERY: Final = re.compile(r"(?<=[?&;])([\w.\-%]{1,64}=)([^&\s#;\"'<>\\]+)")
-_QUERY_NAME: Final = re.compile(r"key|token|secret|passw(or)?d|sig(nature)?|credential|auth|code|sas|pwd")
+_QUERY_NAME: Final = re.compile(
+    r"key|token|secret|passw(or)?d|pass$|sig(nature)?|credential|auth|code|sas|pwd"
+)
 _NAME: Final = re.compile(
     r"(?<![\w.\-])(?P<dashes>-{1,2})?(?P<name>[A-Za-z_][\w.\-]{1,63})(?P<closed>\\{0,4}[\"'])?"
     r"(?P<sign>\s{0,4}(?:=(?!=)|:(?!:))>?\s{0,4}|(?(dashes)(?:\s{0,2},\s{0,2}(?=\\{0,4}[\"'])|\s{1,4}(?=[^\s\-]))|(?!)))"
 )
+_BARE: Final = (
+    r"(?:[^\s\"'\\;&,|()\[\]{}<>`]"
+    r"|\([^\s\"'()]{0,256}\)|\[[^\s\"'\[\]]{0,256}\]|\{[^\s\"'{}]{0,256}\}"
+    r"|[(\[{](?![\s\"'\\]|\Z|\w{1,64}=)|[)\]}>`](?![\s\"'\\)\]}>`,.;:&|]|\Z)|<(?!/|[A-Za-z]{1,10}[\s/>])"
+    r"|[;&,|](?![\s\"'\\;&,|)\]}]|\Z|[\w.%-]{1,64}\s{0,2}=)"
+    r"(?!(?<=;)[\w.%-]{1,64}(?: [\w.%-]{1,64}){1,2}\s{0,2}=)"
+    r"|\\(?![nrtu\"'\\\s]|\Z))"
+)
+"""A piece of a value without quotes: it goes on to white space or a quote, unless what follows is not of it.
+
+A bracket is of it that closes one within it, or that more follows; so is a comma, but not before a space
+or `name=`.
+"""
 _VALUE: Final = re.compile(
-    r"(?:(?:Bearer|Basic|Token|Digest|ApiKey)\s{1,4})?"
+    r"(?:(?:Bearer|Basic|Token|Digest|ApiKey)\s{1,4})?(?:(?:[\[(]\s{0,4}"
+    r"|\{\s{0,4}\\{0,4}[\"'][\w.\-]{1,64}\\{0,4}[\"']\s{0,4}:\s{0,4})(?=\\{0,4}[\"']))?"
     r"(?:\\{1,4}[\"'](?P<escaped>[^\"'\\]*+)|\"(?P<double>(?:[^\"\\]|\\.)*+)|'(?P<single>(?:[^'\\]|\\.)*+)"
-    r"|(?P<bare>[^\s,;&\"'(){}<>\\|]++))",
+    rf"|(?P<bare>(?![;&,|)\]}}<>]){_BARE}++))",
     re.DOTALL,
 )
 _TALK: Final = re.compile(r"[a-z]{1,32}'?[a-z]{0,2} [a-z(`]")
 """Two words: what follows a colon in the midst of a line is no password then, but the sentence going on."""
+_LINE: Final = 128
+_HEADER_NAME: Final = re.compile(r"x-[\w-]{1,60}|(?:private|job|deploy)-token", re.IGNORECASE)
 _WORD: Final = re.compile(r"\\{0,4}[\"']?(?P<word>[^\s,;&=:\"'(){}<>\\|]{1,512})")
 _URL_END: Final = re.compile(r"[\s\"'<>\\]")
 _AUTHORITY_END: Final = re.compile(r"[/?#]")
@@ -110,13 +122,15 @@ _NO_PASSWORD: Final = re.compile(r"[-+]?[\d.]*(?:e[-+]?\d+)?", re.IGNORECASE)
 def redact(value: Any, key: str = "") -> Any:  # noqa: ANN401  # any JSON value
     """Hide secrets at every depth, in keys too: values of secret keys, forms of tokens, passwords in URLs.
 
-    It never raises, gives the same for what it has given, and leaves what holds no secret as it is.
+    What a key says holds for all that is below it. A number is hidden where the key leaves no doubt, unless
+    it is below `metrics`; what is true, false or null stays. It never raises, gives the same for what it has
+    given, and leaves what holds no secret as it is.
 
     Args:
         value: Any JSON value. Bytes that hold a secret become text; what is nested too deep is hidden.
         key: The name that the value goes by, with dots between those of nested ones.
     """
-    return _redact(value, key, 0)
+    return _redact(value, Named().below(key) if key else Named(), 0)
 
 
 def redact_text(text: str) -> str:
@@ -172,72 +186,54 @@ def _said(value: object, key: str = "") -> object:
     if value is None or isinstance(value, int | float):
         return value
     text = str(value)
-    hidden = _redact(text, key, 0)
+    hidden = redact(text, key)
     return value if hidden == text else hidden
 
 
-def _redact(value: Any, key: str, depth: int) -> Any:  # noqa: ANN401  # the same
+def _redact(value: Any, named: Named, depth: int) -> Any:  # noqa: ANN401  # the same
     if isinstance(value, str):
-        return HIDDEN if value and _is_secret(key, value) else redact_text(value)
+        return HIDDEN if value and _is_secret(named, value) else redact_text(value)
     if isinstance(value, bytes | bytearray):
         text = bytes(value).decode("utf-8", "replace")
-        hidden = _redact(text, key, depth)
+        hidden = _redact(text, named, depth)
         return value if hidden == text else hidden
     if not isinstance(value, dict | list | tuple | set | frozenset):
-        return value
+        return HIDDEN if isinstance(value, int | float) and named.hides_number(value) else value
     if depth >= _DEEPEST:
         return HIDDEN
     if isinstance(value, dict):
-        return _redacted_mapping(value, key, depth + 1)
-    return _redacted_items(list(value), key, depth + 1)
+        return _redacted_mapping(value, named, depth + 1)
+    return _redacted_items(list(value), named, depth + 1)
 
 
-def _redacted_mapping(told: dict[Any, Any], key: str, depth: int) -> dict[Any, Any]:
+def _redacted_mapping(told: dict[Any, Any], named: Named, depth: int) -> dict[Any, Any]:
     hidden: dict[Any, Any] = {}
     for name, value in told.items():
         shown = redact_text(name) if isinstance(name, str) else name
         while shown in hidden:  # two names that differ in their secrets alone
             shown = f"{shown}'"
-        path = str(name) if not key else f"{key}.{name}"
-        hidden[shown] = _redact(value, path if isinstance(name, str) else key, depth)
+        hidden[shown] = _redact(value, named.below(name) if isinstance(name, str) else named, depth)
     return hidden
 
 
-def _redacted_items(items: list[Any], key: str, depth: int) -> list[Any]:
+def _redacted_items(items: list[Any], named: Named, depth: int) -> list[Any]:
     """Items, among which a secret may follow its option, as in a command line."""
-    hidden, option = [], ""
+    hidden, option, is_curl = [], "", False
     for item in items:
-        hidden.append(_redact(item, option or key, depth))
+        hidden.append(_redact(item, named.below(option) if option else named, depth))
+        is_curl = is_curl or item == "curl"
         name = item.lstrip("-") if isinstance(item, str) and item.startswith("-") else ""
-        option = name if _kind(name) in {"strong", "weak"} else ""
+        is_login = is_curl and name != "" and item in _USER_OPTIONS
+        option = "password" if is_login else name if kind(name) in {"strong", "weak"} else ""
     return hidden
 
 
-@lru_cache(maxsize=4096)
-def _kind(key: str) -> Literal["strong", "weak", "maybe", ""]:
-    """What a name says of its value: that it is a secret, mostly is one, or is one where it looks random."""
-    words = _NOT_WORD.sub("_", _HUMP.sub("_", key[-_SHORT:]).lower()).strip("_")
-    if _NEAR_TOKEN.search(words):
-        return ""
-    if _STRONG_KEY.search(words):
-        return "strong"
-    if _WEAK_KEY.search(words):
-        return "weak"
-    return "maybe" if _MAYBE_KEY.search(words) else ""
-
-
-def _is_secret(key: str, value: str) -> bool:
-    kind = _kind(key) if key else ""
-    if not kind or value == HIDDEN:
+def _is_secret(named: Named, value: str) -> bool:
+    if not named.kind or value == HIDDEN:
         return False
-    if kind == "strong":
-        return not _is_folder(key, value)
-    return _PLAIN_VALUE.fullmatch(value) is None if kind == "weak" else _is_random(value)
-
-
-def _is_folder(name: str, value: str) -> bool:
-    """Whether it is the shell's variable of the working folder, and no password."""
-    return name.endswith("PWD") and value.startswith(("/", ".", "~"))
+    if named.kind == "strong":
+        return not is_folder(named.path.rpartition(".")[2], value)
+    return _PLAIN_VALUE.fullmatch(value) is None if named.kind == "weak" else _is_random(value)
 
 
 def _is_random(text: str) -> bool:
@@ -269,17 +265,19 @@ def _once(text: str) -> str:
         text = _WEBHOOK.sub(rf"\1{HIDDEN}", text)
     if _LONG_WORD.search(text):
         text = _FORMS.sub(HIDDEN, text)
-    words = text.lower()
-    return _named(text, words) if any(hint in words for hint in _HINTS) else text
+    lower = text.lower()
+    return _named(text, lower) if any(hint in lower for hint in _HINTS) else text
 
 
-def _named(text: str, words: str) -> str:
+def _named(text: str, lower: str) -> str:
     """Hide what is a secret by the name, or the word, before it."""
-    if "bearer" in words or "basic" in words:
+    if "bearer" in lower or "basic" in lower:
         text = _HEADER.sub(_header, text)
-    if "login" in words and "password" in words:
+    if "curl" in lower:
+        text = _LOGIN.sub(rf"\1{HIDDEN}", text)
+    if "login" in lower and "password" in lower:
         text = _NETRC.sub(rf"\1{HIDDEN}", text)
-    if "api" in words or "wandb" in words:
+    if "api" in lower or "wandb" in lower:
         text = _SAID_KEY.sub(rf"\1{HIDDEN}", text)
     if "=" in text and ("?" in text or "&" in text or ";" in text):
         text = _QUERY.sub(_queried, text)
@@ -298,8 +296,7 @@ def _header(found: re.Match[str]) -> str:
 
 def _queried(found: re.Match[str]) -> str:
     name, value = found[1][:-1], found[2]
-    words = _NOT_WORD.sub("_", _HUMP.sub("_", name).lower())
-    is_secret = _kind(name) == "strong" or (_QUERY_NAME.search(words) and not _NEAR_TOKEN.search(words))
+    is_secret = kind(name) == "strong" or (_QUERY_NAME.search(words(name)) and not is_friend(name))
     return f"{found[1]}{HIDDEN}" if is_secret and not _PLAIN_VALUE.fullmatch(value) else found[0]
 
 
@@ -307,32 +304,46 @@ def _assigned(text: str) -> str:
     """Hide the values of names that say that they are secrets; those of others are looked into."""
     told, at = [], 0
     for found in _NAME.finditer(text):
-        if found.start() >= at and (kind := _kind(found["name"])):
-            start, end = _value(text, found, kind)
+        if found.start() >= at and kind(found["name"]):
+            start, end = _value(text, found)
             if start < end:
                 told += [text[at:start], HIDDEN]
                 at = end
     return "".join([*told, text[at:]]) if told else text
 
 
-def _value(text: str, found: re.Match[str], kind: str) -> tuple[int, int]:
+def _value(text: str, found: re.Match[str]) -> tuple[int, int]:
     """Where the secret begins and ends that has a name; the same twice where there is none."""
-    is_prose = (
-        ":" in found["sign"] and not found["closed"] and text[found.end() : found.end() + 1] not in {"'", '"'}
-    )
-    if kind == "maybe" or (kind == "weak" and is_prose):  # the word must look random
-        word = _WORD.match(text, found.end())
+    said, begin = kind(found["name"]), found.end()
+    is_prose = ":" in found["sign"] and not found["closed"] and not text.startswith(("'", '"'), begin)
+    if said == "maybe" or (said == "weak" and is_prose and not _HEADER_NAME.fullmatch(found["name"])):
+        word = _WORD.match(text, begin)  # it must look random
         return word.span("word") if word and _is_random(word["word"]) else (0, 0)
-    value = _VALUE.match(text, found.end())
-    if value is None:
+    is_queried = text.startswith(HIDDEN, begin) and text[found.start() - 1 : found.start()] in {"?", "&", ";"}
+    if is_queried or is_folder(found["name"], text[begin : begin + 1]):
+        return 0, 0  # before it is looked for how far it goes: there may be thousands of them
+    value = _VALUE.match(text, begin)
+    if value is None or (is_prose and _is_talk(text, found)):
         return 0, 0
-    said = value[value.lastgroup or 0]
-    is_plain = _PLAIN_VALUE.fullmatch(said) is not None and (kind == "weak" or is_prose)
-    is_hidden = said.startswith(HIDDEN) or not said or _is_folder(found["name"], said)
-    is_talk = (
-        is_prose and _TALK.match(text, found.end()) and text[: found.start()].rpartition("\n")[2].strip(" -#")
-    )
-    return (0, 0) if is_plain or is_hidden or is_talk else value.span(value.lastgroup or 0)
+    told = value[value.lastgroup or 0]
+    is_plain = said == "weak" or (is_prose and not _LONG_NUMBER.fullmatch(told))
+    return (0, 0) if _is_no_secret(value, is_plain) else value.span(value.lastgroup or 0)
+
+
+def _is_no_secret(value: re.Match[str], may_be_plain: bool) -> bool:  # noqa: FBT001  # private
+    told = value[value.lastgroup or 0]
+    if not told or told == HIDDEN or (value.lastgroup != "bare" and told.startswith(HIDDEN)):
+        return True
+    return may_be_plain and _PLAIN_VALUE.fullmatch(told.strip("()[]{}") or told) is not None
+
+
+def _is_talk(text: str, found: re.Match[str]) -> bool:
+    """Whether a sentence goes on behind the colon: something else is before the name in its line."""
+    if _TALK.match(text, found.end()) is None:
+        return False
+    nearest = max(0, found.start() - _LINE)
+    line = text.rfind("\n", nearest, found.start()) + 1 or nearest
+    return text[line : found.start()].strip(" -#") != ""
 
 
 def _urls(text: str) -> str:
