@@ -30,6 +30,9 @@ FORMS = {
     "google": "AIza" + "SyAb3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fG",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.Ab3dEf6hIj9lMn2pQr5t",
     "groq": "gsk_" + "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7j",
+    "hugging face by OAuth": "hf_oauth_" + "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4f",
+    "docker": "dckr_pat_" + "Ab3d_Ef6hIj9lMn2pQr5tUv8xYz",
+    "grafana": "glsa_" + "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4f_0f1e2d3c",
     "replicate": "r8_" + "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7j",
 }
 """Known wherever they stand, by name."""
@@ -59,6 +62,10 @@ PLACES = {
     "a connection by ODBC": "Driver=x;UID=u;PWD={};Server=h",
     "a webhook of Slack": "https://hooks.slack.com/services/T00/B00/{}",
     "a webhook of Discord": "https://discord.com/api/webhooks/123/{}",
+    "the user of curl": "curl -sS -u me:{} https://x",
+    "a header of one's own": "X-Auth-Token: {}",
+    "a nested value": '{{"hub_token": {{"value": "{}"}}}}',
+    "a list": "password=['{}']",
     "netrc": "machine api.wandb.ai login user password {}",
     "a service account": '{{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\\n{}"}}',
     "PEM": "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n{}\n-----END RSA PRIVATE KEY-----",
@@ -85,6 +92,10 @@ KEYS = (
         "connection_string",
         "SENTRY_DSN",
         "auth_token",
+        "smtp_pass",
+        "DB_PASS",
+        "OPENAI_KEY",
+        "MYSQL_PWD",
     ),
 )
 
@@ -128,7 +139,9 @@ HARMLESS = (
     "task-abcdefghijklmnopqrstuvwxyz and sk-learn-baseline-2026-experiment-01",
     "mean_token_accuracy is 0.5 where num_tokens=5 and token=12",
     "s3://bucket/checkpoints/step-100@final",
-    'docker run -v "$PWD:/data" in PWD=/home/jane',
+    'docker run -v "$PWD:/data" -u 1000:1000 in PWD=/home/jane OLDPWD=/ and no curl',
+    "the forward pass: computed in 3.5ms; first_pass=yes, num_pass=3",
+    "use_auth_token=True, token=None, tokens=[1,2,3]; --password <PASSWORD>",
     "its ports ask for no password: leave them there; it holds a secret: the build's own",
     "tests/test_no_secret_leaves.py::test_it and the login by password that it makes",
 )
