@@ -11,8 +11,8 @@ from rldk.health.rule import LEVELS, SEVERITIES, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rldk.health.monitor import Change
     from rldk.health.rule import Rule
+    from rldk.health.standing import Change
     from rldk.history import History
 
 

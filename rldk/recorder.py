@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from rldk.bridge import Sink
     from rldk.delivery import Delivery, DeliveryReport
     from rldk.event import Kind
-    from rldk.health.monitor import Change
     from rldk.health.rule import Rule
+    from rldk.health.standing import Change
     from rldk.journal import Journal
     from rldk.live import Own, Phase
     from rldk.normalize import Normalized, Numbers

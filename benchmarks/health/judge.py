@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rldk import journal
 from rldk.event import Event
-from rldk.health.monitor import Change, Monitor
+from rldk.health.monitor import Monitor
 from rldk.health.rules import built_in
 from rldk.normalize import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from rldk.health.standing import Change
 
 _CORPUS_ARGUMENTS = {"num_generations": 2, "beta": 0.0}
 _TRAINERS = ("PPO", "GRPO", "RLOO", "DPO", "KTO", "Reward", "SFT", "OnlineDPO")

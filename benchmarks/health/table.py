@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from benchmarks.health.judge import Judged
     from benchmarks.health.scenario import Scenario
-    from rldk.health.monitor import Change
+    from rldk.health.standing import Change
 
 BEGIN: Final = "<!-- measured: begin; written by `python -m benchmarks.health --write` -->"
 END: Final = "<!-- measured: end -->"

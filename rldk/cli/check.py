@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from rldk.check import Checked
     from rldk.cli.weights import Weighed
-    from rldk.health.monitor import Change
     from rldk.health.rule import Rule
+    from rldk.health.standing import Change
 
 _STYLES = {"info": "cyan", "warning": "yellow", "critical": "bold red"}
 _REASON_LETTERS = 160

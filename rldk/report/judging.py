@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from rldk.event import Event
-    from rldk.health.monitor import Change
     from rldk.health.rule import Rule
+    from rldk.health.standing import Change
 
 
 class Judged(NamedTuple):
