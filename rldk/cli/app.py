@@ -25,6 +25,7 @@ from rldk.cli.ending import (
     code_of,
     flush_or_leave,
     leave_output,
+    take_closed_streams,
     told,
     traced,
 )
@@ -114,6 +115,7 @@ class Group(TyperGroup):
     ) -> Any:  # noqa: ANN401  # typer's own
         """Run what was typed, and end the process."""
         run = super().main
+        take_closed_streams()
         try:
             code = run(args, prog_name, complete_var, False, windows_expand_args, **extra)  # noqa: FBT003  # by place
             sys.stdout.flush()

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -80,6 +81,16 @@ def traced(error: Exception) -> str:
 def _lines(error: Exception) -> Iterator[str]:
     for part in traceback.format_exception(error):
         yield "\n".join(map(visible, redact_sentence(part).split("\n")))
+
+
+def take_closed_streams() -> None:
+    """Have a stream that was closed before we began (`>&-`) lead nowhere.
+
+    Its number is taken with it, which a file that is opened would get, and be written into by whoever prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # to the end
 
 
 def leave_output() -> None:

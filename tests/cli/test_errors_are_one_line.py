@@ -155,3 +155,19 @@ def test_a_full_disk_is_said(run):
             [*RLDK, "ingest", str(run)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (done.returncode, done.stderr) == (2, "rldk: No space left on device; --debug shows where\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "code"),
+    [
+        ("check {run}", ">&-", 0),
+        ("check {run} --json", "<&- >&- 2>&-", 0),
+        ("ingest {run} --format csv", ">&-", 0),
+        ("check {run}.not", "2>&-", 3),
+    ],
+)
+def test_a_stream_that_was_closed_before_is_nowhere(run, words, closed, code):
+    """The command does what it does, and its code tells."""
+    command = ["bash", "-c", f'"$0" -m rldk {words.format(run=run)} {closed}', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Error" in done.stderr) == (code, False), done.stderr
