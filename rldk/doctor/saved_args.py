@@ -6,13 +6,11 @@ asks for is a stand-in that remembers its name and what it was called with.
 
 from __future__ import annotations
 
-import io
-import pickle
-import struct
 import zipfile
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rldk.errors import SourceError
+from rldk.health.checkpoints.pickles import BrokenError, record, unpickled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,24 +18,12 @@ if TYPE_CHECKING:
 NAME: Final = "training_args.bin"
 
 _MOST_BYTES: Final = 4 * 2**20
+_INSTEAD: Final = "give a run's journal instead"
+_UNREADABLE: Final = (OSError, RuntimeError, MemoryError, ValueError, zipfile.BadZipFile)
+_UNKNOWN: Final = object()
 _MOST_NAMES: Final = 1000
+_MOST_VALUES: Final = 100_000
 _DEEPEST: Final = 8
-_BROKEN: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.PickleError,
-    struct.error,
-    zipfile.BadZipFile,
-    OSError,
-)
 
 
 class _StandIn:
@@ -62,22 +48,19 @@ class _StandIn:
         self.state = state
 
 
-class _Reader(pickle._Unpickler):  # noqa: SLF001  # the reader in Python bounds its memo
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
+class _Names:
+    """A class of stand-ins for each name that the pickle asks for."""
+
+    def __init__(self) -> None:
         self._known: dict[str, type[_StandIn]] = {}
 
-    def find_class(self, module: str, name: str) -> type[_StandIn]:
+    def __call__(self, module: str, name: str) -> type[_StandIn]:
         called = f"{module}.{name}"
         if called not in self._known:
             if len(self._known) >= _MOST_NAMES:
-                raise pickle.UnpicklingError("it names too much")
+                raise BrokenError("it names too much")
             self._known[called] = type("StandIn", (_StandIn,), {"called": called})
         return self._known[called]
-
-    def persistent_load(self, pid: object) -> None:
-        """Storages of tensors are no arguments."""
-        del pid
 
 
 def read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -90,40 +73,52 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         The name of the arguments' class, such as `GRPOConfig`, and the arguments that are plain values.
 
     Raises:
-        SourceError: It is no such file, or damaged.
+        SourceError: It is no such file, or damaged, or holds more than arguments need.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            record = next(each for each in archive.infolist() if each.filename.endswith("data.pkl"))
-            if record.file_size > _MOST_BYTES:
-                raise SourceError(
-                    str(path), f"its pickle is larger than {_MOST_BYTES >> 20} MiB", "give a run instead"
-                )
-            found = _Reader(io.BytesIO(archive.read(record))).load()
-    except StopIteration as error:
-        raise SourceError(str(path), "it holds no pickle", "give a run's journal instead") from error
-    except _BROKEN as error:
-        raise SourceError(
-            str(path), f"it cannot be read ({error})", "give a run's journal instead"
-        ) from error
+        return _read(path)
+    except BrokenError as error:
+        raise SourceError(str(path), str(error), _INSTEAD) from error
+    except _UNREADABLE as error:
+        raise SourceError(str(path), f"it cannot be read ({error})", _INSTEAD) from error
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    with zipfile.ZipFile(path) as archive:
+        pickles = (each for each in archive.infolist() if each.filename.endswith("data.pkl"))
+        if (info := next(pickles, None)) is None:
+            raise BrokenError("it holds no pickle")
+        found = unpickled(record(archive, info, _MOST_BYTES), _Names())
     if not isinstance(found, _StandIn) or not isinstance(found.state, dict):
-        raise SourceError(str(path), "it holds no arguments of a training", "give a run's journal instead")
-    plain = {str(name): _plain(value) for name, value in found.state.items()}
-    return found.called.rpartition(".")[2], {
-        name: value for name, value in plain.items() if value is not _UNKNOWN
-    }
+        raise BrokenError("it holds no arguments of a training")
+    return found.called.rpartition(".")[2], _Plain().arguments(found.state)
 
 
-_UNKNOWN: Final = object()
+class _Plain:
+    """Makes plain values of what was read, up to a limit: lists that hold each other stand for any number."""
 
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
 
-def _plain(value: object, depth: int = 0) -> object:
-    """A plain value, and an enumeration's member as its value."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, _StandIn):
-        is_member = len(value.given) == 1 and value.state is None
-        return _plain(value.given[0], depth + 1) if is_member and depth < _DEEPEST else _UNKNOWN
-    if isinstance(value, list | tuple) and depth < _DEEPEST:
-        return [each for each in (_plain(item, depth + 1) for item in value) if each is not _UNKNOWN]
-    return _UNKNOWN
+    def arguments(self, told: dict[Any, Any]) -> dict[str, Any]:
+        """Those that have a name and a plain value.
+
+        Raises:
+            BrokenError: They are too many.
+        """
+        named = {name: self._value(value) for name, value in told.items() if isinstance(name, str)}
+        return {name: value for name, value in named.items() if value is not _UNKNOWN}
+
+    def _value(self, value: object, depth: int = 0) -> object:
+        """A plain value, and an enumeration's member as its value."""
+        self._left -= 1
+        if self._left < 0:
+            raise BrokenError(f"its arguments hold more than {_MOST_VALUES:,} values")
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, _StandIn):
+            is_member = len(value.given) == 1 and value.state is None
+            return self._value(value.given[0], depth + 1) if is_member and depth < _DEEPEST else _UNKNOWN
+        if isinstance(value, list | tuple) and depth < _DEEPEST:
+            return [each for item in value if (each := self._value(item, depth + 1)) is not _UNKNOWN]
+        return _UNKNOWN

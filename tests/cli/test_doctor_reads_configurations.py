@@ -140,3 +140,34 @@ def test_a_pickle_that_names_without_end_is_refused(tmp_path):
         archive.writestr("a/data.pkl", b"\x80\x02" + names + b"N.")
     with pytest.raises(SourceError, match="names too much"):
         saved_args.read(tmp_path / saved_args.NAME)
+
+
+class Arguments:
+    """Stands for a trainer's."""
+
+
+def nested(times, members):
+    """Lists in which each holds the one below many times; they are few, and stand for many."""
+    made = ["x"]
+    for _ in range(times):
+        made = [made] * members
+    return made
+
+
+@pytest.mark.timeout(20)
+def test_few_lists_that_stand_for_many_are_refused(tmp_path):
+    """A file of some hundred bytes that takes forever, or all memory, to be written out."""
+    args = Arguments()
+    args.deep = nested(7, 40)
+    path = saved(tmp_path / saved_args.NAME, args)
+    assert path.stat().st_size < 1000
+    with pytest.raises(SourceError, match="hold more than 100,000 values"):
+        saved_args.read(path)
+
+
+def test_what_is_packed_is_refused(tmp_path):
+    """torch.save packs nothing; what is packed may unpack to anything."""
+    with zipfile.ZipFile(tmp_path / saved_args.NAME, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a/data.pkl", bytes(1000))
+    with pytest.raises(SourceError, match="is packed"):
+        saved_args.read(tmp_path / saved_args.NAME)

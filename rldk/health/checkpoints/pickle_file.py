@@ -8,13 +8,12 @@ reason that safetensors.py tells. The format: https://docs.pytorch.org/docs/stab
 
 from __future__ import annotations
 
-import io
-import pickle  # the reader below lets it call nothing
-import struct
+import pickle  # for its error alone
 import zipfile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rldk.errors import SourceError
+from rldk.health.checkpoints.pickles import BrokenError, record, unpickled
 from rldk.health.checkpoints.tensors import BITS, MOST_TENSORS, Tensor, checked_shape, damaged, shown
 
 if TYPE_CHECKING:
@@ -23,24 +22,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _LONGEST_PICKLE: Final = 100_000_000
+_MOST_DIMENSIONS: Final = 1000
 _LOCAL_HEADER: Final = 30
 _PICKLE: Final = "data.pkl"
-
-# What a broken pickle can raise, for its opcodes meet values that they are not for
-_BROKEN: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.PickleError,
-    struct.error,
-)
 
 _DTYPES: Final[dict[str, str]] = {
     "float64": "F64",
@@ -131,11 +115,9 @@ def tensors(path: Path) -> list[Tensor]:
         with archive:
             records = {each.filename: each for each in archive.infolist()}
             root = _root(path, records)
-            told = _unpickled(path, _bytes(path, archive, records[f"{root}{_PICKLE}"]))
-            if f"{root}byteorder" in records:
-                order = _bytes(path, archive, records[f"{root}byteorder"])
-                if order != b"little":
-                    raise SourceError(str(path), "its bytes are in the order 'big'", "save it as safetensors")
+            told, order = _read(path, archive, root, records)
+            if order != b"little":
+                raise SourceError(str(path), "its bytes are in the order 'big'", "save it as safetensors")
             found = [_tensor(path, name, each, file, records, root) for name, each in _named(told)]
     if len(found) > MOST_TENSORS:
         raise SourceError(str(path), f"it holds {len(found):,} tensors", f"{MOST_TENSORS:,} are the most")
@@ -150,45 +132,36 @@ def _root(path: Path, records: Iterable[str]) -> str:
     raise SourceError(str(path), "it is a zip without a data.pkl", "give what torch.save has written")
 
 
-def _bytes(path: Path, archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bytes:
-    if record.file_size > _LONGEST_PICKLE or record.compress_type != zipfile.ZIP_STORED:
-        raise damaged(path, f"its {shown(record.filename)} is packed, or too long")
+def _read(
+    path: Path, archive: zipfile.ZipFile, root: str, records: dict[str, zipfile.ZipInfo]
+) -> tuple[object, bytes]:
+    """What the pickle holds, and the order of the bytes in the file."""
+    order = records.get(f"{root}byteorder")
     try:
-        return archive.read(record)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:  # RuntimeError: a password
-        raise damaged(path, f"its {shown(record.filename)} cannot be read ({error})") from error
-
-
-def _unpickled(path: Path, data: bytes) -> object:
-    try:
-        return _Reader(io.BytesIO(data)).load()
+        told = unpickled(record(archive, records[f"{root}{_PICKLE}"], _LONGEST_PICKLE), _stand_in, _storage)
+        return told, b"little" if order is None else record(archive, order, _LONGEST_PICKLE)
     except _UnknownError as error:
         reason = f"its pickle asks for {error}, which is no part of weights: it may run code, and is not read"
         raise SourceError(str(path), reason, "save the weights as safetensors") from error
-    except _BROKEN as error:
-        raise damaged(path, f"its pickle cannot be read ({error})") from error
+    except BrokenError as error:
+        raise damaged(path, str(error)) from error
 
 
-class _Reader(pickle._Unpickler):  # noqa: SLF001
-    """Reads a pickle that may make tensors, dictionaries and plain values, and nothing else.
+def _stand_in(module: str, name: str) -> Any:  # noqa: ANN401  # one of the stand-ins
+    if (module, name) in _STAND_INS:
+        return _STAND_INS[module, name]
+    if module == "torch" and name in _STORAGES:
+        return _Dtype(_STORAGES[name])
+    if module == "torch" and name in _DTYPES:
+        return _Dtype(_DTYPES[name])
+    raise _UnknownError(shown(f"{module}.{name}"))
 
-    This is the reader in Python: the one in C sets aside as much memory as the number of a memo asks for.
-    """
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  # one of the stand-ins
-        if (module, name) in _STAND_INS:
-            return _STAND_INS[module, name]
-        if module == "torch" and name in _STORAGES:
-            return _Dtype(_STORAGES[name])
-        if module == "torch" and name in _DTYPES:
-            return _Dtype(_DTYPES[name])
-        raise _UnknownError(shown(f"{module}.{name}"))
-
-    def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401  # whatever the pickle says
-        kind, dtype, key, _place, _length = pid
-        if kind != "storage" or not isinstance(dtype, _Dtype) or not isinstance(key, str):
-            raise pickle.UnpicklingError("a storage is not described as torch does")
-        return _Storage(dtype.name, key)
+def _storage(pid: Any) -> _Storage:  # noqa: ANN401  # whatever the pickle says
+    kind, dtype, key, _place, _length = pid
+    if kind != "storage" or not isinstance(dtype, _Dtype) or not isinstance(key, str):
+        raise pickle.UnpicklingError("a storage is not described as torch does")
+    return _Storage(dtype.name, key)
 
 
 def _found(storage: object, offset: object, shape: object, strides: object, dtype: object) -> _Found:
@@ -199,7 +172,9 @@ def _found(storage: object, offset: object, shape: object, strides: object, dtyp
 
 
 def _whole(values: Any) -> tuple[int, ...]:  # noqa: ANN401  # whatever the pickle gives
-    if not isinstance(values, tuple) or not all(isinstance(n, int) and n >= 0 for n in values):
+    if not isinstance(values, tuple) or len(values) > _MOST_DIMENSIONS:
+        raise pickle.UnpicklingError("a shape is none")
+    if not all(isinstance(n, int) and n >= 0 for n in values):
         raise pickle.UnpicklingError("a shape is none")
     return values
 
@@ -213,13 +188,17 @@ def _tensor_v3(*args: Any) -> _Found:  # noqa: ANN401
     return _found(storage, offset, shape, strides, dtype.name)
 
 
+def _table() -> _Table:
+    return _Table()  # torch fills it afterwards; from a list it would be filled as often as it is asked for
+
+
 def _parameter(data: object, *_: object) -> object:
     return data
 
 
 _STAND_INS: Final[dict[tuple[str, str], Any]] = {
-    ("collections", "OrderedDict"): _Maker(_Table),
-    ("torch", "Size"): _Maker(tuple),
+    ("collections", "OrderedDict"): _Maker(_table),
+    ("torch", "Size"): _Maker(_whole),
     ("torch._utils", "_rebuild_tensor_v2"): _Maker(_tensor_v2),
     ("torch._utils", "_rebuild_tensor_v3"): _Maker(_tensor_v3),
     ("torch._utils", "_rebuild_parameter"): _Maker(_parameter),
@@ -244,8 +223,8 @@ def _named(told: object) -> Iterator[tuple[str, _Found]]:
 def _tensor(
     path: Path, name: str, found: _Found, file: BinaryIO, records: dict[str, zipfile.ZipInfo], root: str
 ) -> Tensor:
-    record = records.get(f"{root}data/{found.storage.key}")
-    if record is None or record.compress_type != zipfile.ZIP_STORED:
+    info = records.get(f"{root}data/{found.storage.key}")
+    if info is None or info.compress_type != zipfile.ZIP_STORED:
         raise damaged(path, f"the bytes of {shown(name)} are not in it")
     shape = checked_shape(found.shape, path, name)
     order = _order(shape, found.strides)
@@ -253,8 +232,8 @@ def _tensor(
         reason = f"{shown(name)} is a view that leaves gaps in its bytes, or uses them twice"
         raise SourceError(str(path), reason, "save the weights as safetensors")
     begin = found.offset * BITS[found.dtype] // 8
-    tensor = Tensor(name, found.dtype, shape, path, _begin(path, file, record) + begin, order)
-    if begin + tensor.size > record.file_size:
+    tensor = Tensor(name, found.dtype, shape, path, _begin(path, file, info) + begin, order)
+    if begin + tensor.size > info.file_size:
         raise damaged(path, f"{shown(name)} is larger than its storage")
     return tensor
 
@@ -272,14 +251,14 @@ def _order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] 
     return strides if seen != sorted(seen, reverse=True) and 0 not in shape else ()
 
 
-def _begin(path: Path, file: BinaryIO, record: zipfile.ZipInfo) -> int:
+def _begin(path: Path, file: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Where the bytes of a record begin: behind its own header, whose length only it tells."""
-    file.seek(record.header_offset)
+    file.seek(info.header_offset)
     header = file.read(_LOCAL_HEADER)
     if len(header) < _LOCAL_HEADER or not header.startswith(b"PK\3\4"):
-        raise damaged(path, f"its {shown(record.filename)} is not where it should be")
+        raise damaged(path, f"its {shown(info.filename)} is not where it should be")
     return (
-        record.header_offset
+        info.header_offset
         + _LOCAL_HEADER
         + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
     )
