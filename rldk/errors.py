@@ -82,21 +82,16 @@ class SourceError(RLDKError):
 
 
 class UnknownSourceError(SourceError):
-    """A source that no adapter recognises."""
+    """A source that no adapter recognises.
 
-    def __init__(self, source: str, adapters: Iterable[str], *, is_there: bool = True) -> None:
-        if not is_there:
-            remedy = "check the path; docs/sources.md lists what can be read"
-            super().__init__(source, "there is no such file or folder", remedy)
-            return
-        super().__init__(
-            source,
-            f"no adapter recognises it (asked: {', '.join(adapters) or 'none installed'})",
-            "give a journal, trainer_state.json or a checkpoint, JSONL, CSV, Parquet or TensorBoard files, "
-            "a W&B run folder, wandb://ENTITY/PROJECT/ID or the address of its page, mlflow.db, an mlruns "
-            "folder, or an MLflow run as runs:/ID, TRACKING_URI#runs/ID or TRACKING_URI#experiments/NAME; "
-            "check the path, or name an adapter (docs/sources.md lists what each reads)",
-        )
+    Attributes:
+        adapters: The names of those that were asked.
+    """
+
+    def __init__(self, source: str, adapters: Iterable[str], reason: str, remedy: str) -> None:
+        self.adapters = tuple(sorted(adapters))
+        reason = reason if self.adapters else "no adapter is installed"
+        super().__init__(source, reason, remedy)
 
 
 class TargetError(RLDKError):

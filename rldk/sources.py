@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rldk import bridge
+from rldk.adapters import unrecognised
 from rldk.errors import SettingError, SourceError, UnknownSourceError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ _LAST: Final = (
     "table",
 )
 _MOST_NAMED: Final = 20
+_ADDRESSES: Final = (
+    "give wandb://ENTITY/PROJECT/ID or the address of a page of W&B's, or of MLflow's TRACKING_URI#runs/ID "
+    "or TRACKING_URI#experiments/NAME (docs/sources.md)"
+)
 
 
 class RunSource(NamedTuple):
@@ -149,8 +154,17 @@ def find_adapter(source: str, hint: str | None = None) -> Adapter:
         adapter = installed[name](source)
         if adapter.can_handle():
             return adapter
-    is_there = "://" in source or _exists(Path(source))
-    raise UnknownSourceError(source, installed, is_there=is_there)
+    raise UnknownSourceError(source, installed, *_why(source))
+
+
+def _why(source: str) -> unrecognised.Why:
+    """Say why no adapter recognises a source."""
+    if "://" in source:
+        return unrecognised.Why("no adapter takes such an address", _ADDRESSES)
+    if not _exists(Path(source)):
+        remedy = f"check the path; {unrecognised.LISTED}"
+        return unrecognised.Why("there is no such file or folder", remedy)
+    return unrecognised.why(Path(source))
 
 
 def _turn(name: str) -> tuple[int, str]:
