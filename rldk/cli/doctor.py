@@ -91,8 +91,10 @@ def _configuration(
     from rldk.versions import installed
 
     known = configured(config, trainer, given)
-    if not known.is_whole:
-        known = known._replace(args=(defaults(known.trainer, limit_s) or {}) | known.args)
+    if known.new or not known.is_whole:
+        told = defaults(known.trainer, limit_s) or {}
+        usual = {} if known.is_whole else {name: value for name, value in told.items() if value is not None}
+        known = known._replace(args=usual | known.args, names=known.names | frozenset(told))
     return known, outlooks(rules_with(rules), known, installed("trl") or "")
 
 
@@ -118,7 +120,7 @@ def _examined(
     from rldk.doctor import machine
     from rldk.doctor.child import BESIDE
     from rldk.doctor.probes import probe
-    from rldk.doctor.sight import reports, sight
+    from rldk.doctor.sight import reports, sight, strangers
     from rldk.versions import LIBRARIES, installed
 
     folder = output_dir or Path(str(known.args.get("output_dir") or ".") if known else ".")
@@ -126,6 +128,7 @@ def _examined(
     yield from itertools.chain(*local, probe(asked, limit_s))
     if known is not None:
         here = [name for name in LIBRARIES if installed(name) and name not in BESIDE]
+        yield from strangers(known)
         yield from reports(known, [name for name in here if name in {"mlflow", "wandb"}])
         yield from sight(foreseen, known)
 

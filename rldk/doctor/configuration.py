@@ -13,13 +13,29 @@ from rldk.errors import MissingDependencyError, SettingError, SourceError
 from rldk.history import histories
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rldk.event import Event
 
 TRAINERS: Final = ("PPO", "GRPO", "RLOO", "DPO", "OnlineDPO", "KTO", "Reward", "SFT")
 
 _STATE: Final = "trainer_state.json"
+_HORIZON: Final = frozenset(
+    {
+        "max_steps",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "num_generations",
+        "num_iterations",
+        "steps_per_generation",
+        "generation_batch_size",
+        "total_episodes",
+        "num_ppo_epochs",
+        "num_mini_batches",
+    }
+)
+"""Arguments of which the number of steps is made; with another one, that of the source holds no more."""
 _FILES: Final = (".yaml", ".yml", ".json", ".toml")
 
 
@@ -32,6 +48,8 @@ class Configuration(NamedTuple):
         trl: TRL release that it ran with; empty where it has not run.
         max_steps: Steps until the end; None where they are not told.
         is_whole: Whether all arguments are there, so that none has its default.
+        names: What the trainer's arguments are called; empty where that is not known.
+        new: Names that were typed, and that the source does not hold.
     """
 
     trainer: str
@@ -39,6 +57,8 @@ class Configuration(NamedTuple):
     trl: str = ""
     max_steps: int | None = None
     is_whole: bool = False
+    names: frozenset[str] = frozenset()
+    new: tuple[str, ...] = ()
 
 
 def configured(source: str | None, trainer: str | None, given: Sequence[str]) -> Configuration:
@@ -50,7 +70,8 @@ def configured(source: str | None, trainer: str | None, given: Sequence[str]) ->
         given: Arguments as `NAME=VALUE`, which go before the source's.
 
     Raises:
-        SettingError: An argument is not NAME=VALUE, or nothing tells the trainer.
+        SettingError: An argument is not NAME=VALUE, `max_steps` is no whole number, or nothing tells the
+            trainer.
         SourceError: The source cannot be read.
         MissingDependencyError: PyYAML is not installed.
     """
@@ -58,16 +79,31 @@ def configured(source: str | None, trainer: str | None, given: Sequence[str]) ->
     name = known.trainer if trainer is None else _short(trainer)
     if name not in TRAINERS:
         raise SettingError("--trainer", trainer or name or None, f"one of {', '.join(TRAINERS)}")
-    args = known.args | dict(_argument(each) for each in given)
-    return known._replace(trainer=name, args=args, max_steps=_max_steps(args, known.max_steps, given))
+    typed = dict(_argument(each) for each in given)
+    return known._replace(
+        trainer=name,
+        args=known.args | typed,
+        max_steps=_max_steps(known, typed),
+        names=frozenset(known.args) if known.is_whole else frozenset(),
+        new=tuple(each for each in typed if each not in known.args),
+    )
 
 
-def _max_steps(args: Mapping[str, Any], known: int | None, given: Sequence[str]) -> int | None:
-    told = args.get("max_steps")
-    is_given = any(each.startswith("max_steps=") for each in given)
-    if isinstance(told, int) and not isinstance(told, bool) and told > 0 and (known is None or is_given):
-        return told
-    return known
+def _max_steps(known: Configuration, typed: dict[str, Any]) -> int | None:
+    given = typed.get("max_steps")
+    if isinstance(given, bool) or not isinstance(given, int | None):
+        raise SettingError("--set max_steps", given, "a whole number of steps")
+    horizon = known.max_steps if _HORIZON.isdisjoint(typed) else None
+    if horizon is not None:
+        return horizon
+    told = _whole((known.args | typed).get("max_steps"))
+    # As in the trainer, a number of steps goes before one of epochs
+    return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else None
+
+
+def _whole(value: object) -> object:
+    """A number that is whole as an integer, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _short(trainer: str) -> str:
@@ -80,7 +116,7 @@ def _argument(text: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise SettingError("--set", text, "NAME=VALUE, such as beta=0")
     try:
-        return name, json.loads(value)
+        return name, _whole(json.loads(value))
     except ValueError:
         return name, {"True": True, "False": False, "None": None}.get(value, value)
 

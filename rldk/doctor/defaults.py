@@ -16,7 +16,10 @@ _HOMES: Final = {"OnlineDPO": ("trl.experimental.online_dpo", "trl"), "PPO": ("t
 
 
 def defaults(trainer: str, limit_s: float) -> dict[str, Any] | None:
-    """Give a trainer's defaults; None where TRL is not installed, or does not tell in time."""
+    """Give a trainer's defaults; None where TRL is not installed, or does not tell in time.
+
+    All arguments are there; None stands for a default that is None, or no plain value.
+    """
     command = [sys.executable, "-m", "rldk.doctor.defaults", trainer]
     try:
         done = subprocess.run(  # noqa: S603  # our own module
@@ -33,7 +36,9 @@ def main(trainer: str) -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     config = _config(trainer)
     told = {field.name: _plain(field.default) for field in dataclasses.fields(config)}
-    plain = {name: value for name, value in told.items() if isinstance(value, bool | int | float | str)}
+    plain = {
+        name: value if isinstance(value, bool | int | float | str) else None for name, value in told.items()
+    }
     sys.stdout.write("\n" + msgspec.json.encode(plain).decode() + "\n")
 
 

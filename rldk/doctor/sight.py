@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Final
 
 from rldk.doctor.finding import Finding, State
@@ -46,6 +47,16 @@ def sight(found: Sequence[Foreseen], known: Configuration) -> Iterator[Finding]:
             pace = _PACES.get(part_of[names[0]], "") if outlook in {"short", "late"} else ""
             remedy = f"lower {pace}, or train longer" if pace else ""
             yield Finding(area, ", ".join(names), state, reason, remedy)
+
+
+def strangers(known: Configuration) -> Iterator[Finding]:
+    """Tell of names that were typed, and that the trainer's arguments do not hold."""
+    for name in known.new:
+        if not known.names or name in known.names:
+            continue
+        near = difflib.get_close_matches(name, known.names, 1)
+        told = f"{known.trainer}Config has no such argument: it changes nothing"
+        yield Finding("arguments", name, "warning", told, f"write {near[0]}" if near else "leave it out")
 
 
 def reports(known: Configuration, installed: Collection[str]) -> Iterator[Finding]:

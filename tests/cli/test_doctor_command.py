@@ -91,6 +91,24 @@ def test_misuse_and_what_cannot_be_read(arguments, code):
     assert (done.returncode, done.stderr.count("\n")) == (code, 1)
 
 
+def test_an_argument_that_nobody_knows_is_told(monkeypatch):
+    """With the one that was meant; what TRL has without a plain default is known, too."""
+    told = {"beta": 0.0, "num_train_epochs": 3.0, "lr_scheduler_kwargs": None}
+    monkeypatch.setattr("rldk.doctor.defaults.defaults", lambda *_: told)
+    given = ("num_train_epoch=3", "qqq=1", "beta=0.1", "lr_scheduler_kwargs=null")
+    document = json.loads(run("--trainer", "GRPO", *options(*given), "--json").stdout)
+    found = {each["what"]: each["remedy"] for each in document["findings"] if each["area"] == "arguments"}
+    assert found == {"num_train_epoch": "write num_train_epochs", "qqq": "leave it out"}
+
+
+def test_without_trl_a_run_tells_which_arguments_there_are(tmp_path):
+    """And with neither nobody can say."""
+    writer = Writer(tmp_path, beta=0.0, max_steps=30)
+    writer.journal.close()
+    assert "Config has no such argument" in run("--config", writer.path, "--set", "bta=1").stdout
+    assert "Config has no such argument" not in run("--trainer", "GRPO", "--set", "bta=1").stdout
+
+
 @pytest.mark.real
 def test_defaults_are_those_of_the_installed_trl():
     """What nobody gives has TRL's value."""
@@ -102,6 +120,7 @@ def test_defaults_are_those_of_the_installed_trl():
     )
     told = json.loads(done.stdout.strip().rpartition(b"\n")[2])
     assert (told["logging_steps"], told["eval_strategy"]) == (10, "no")
+    assert told["eval_steps"] is None
     assert callable(main)
 
 

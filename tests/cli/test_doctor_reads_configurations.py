@@ -63,6 +63,9 @@ def test_a_trainer_state_is_a_run(tmp_path):
         ((None, None, ["beta=0"]), "--trainer=None cannot be used; give one of PPO, GRPO"),
         ((None, "A2C", []), "--trainer='A2C' cannot be used"),
         ((None, "GRPO", ["beta"]), "--set='beta' cannot be used; give NAME=VALUE"),
+        ((None, "GRPO", ["max_steps=1.5"]), "--set max_steps=1.5 cannot be used; give a whole number"),
+        ((None, "GRPO", ["max_steps=true"]), "--set max_steps=True cannot be used; give a whole number"),
+        ((None, "GRPO", ["max_steps=many"]), "--set max_steps='many' cannot be used; give a whole number"),
     ],
 )
 def test_misuse_is_told(given, said):
@@ -106,6 +109,10 @@ def test_a_checkpoints_arguments_are_read(tmp_path):
     assert (known.trainer, known.max_steps, known.is_whole) == ("GRPO", 123, True)
 
 
+class GRPOConfig:
+    """Its name tells the trainer."""
+
+
 class Evil:
     """Asks the one who reads it to run something."""
 
@@ -114,6 +121,36 @@ class Evil:
 
     def __reduce__(self):
         return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize(
+    ("given", "max_steps"),
+    [
+        ([], 500),
+        (["beta=0.1"], 500),
+        (["num_train_epochs=100"], None),
+        (["per_device_train_batch_size=1"], None),
+        (["max_steps=0.5e4"], 5000),
+        (["max_steps=70", "num_train_epochs=2"], 70),
+        (["max_steps=-1"], None),
+    ],
+)
+def test_the_horizon_follows_what_is_typed(tmp_path, given, max_steps):
+    """How long a checkpoint was trained says nothing of other epochs, or another batch."""
+    args = GRPOConfig()
+    args.max_steps, args.num_train_epochs = -1, 3
+    saved(tmp_path / saved_args.NAME, args)
+    (tmp_path / "trainer_state.json").write_text('{"max_steps": 500}')
+    known = configured(str(tmp_path), None, given)
+    assert (known.max_steps, known.trainer) == (max_steps, "GRPO")
+
+
+def test_steps_go_before_epochs(tmp_path):
+    """As they do in the trainer."""
+    args = GRPOConfig()
+    args.max_steps = 500
+    saved(tmp_path / saved_args.NAME, args)
+    assert configured(str(tmp_path), None, ["num_train_epochs=100"]).max_steps == 500
 
 
 def test_a_pickle_runs_nothing(tmp_path):
