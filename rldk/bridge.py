@@ -546,3 +546,18 @@ class Probing(Protocol):
         It is called in a process of its own, which is ended when it takes too long: what was found until
         then counts. It leaves nothing behind that a user would meet.
         """
+
+
+class Holding(Protocol):
+    """What a sink may offer beside its contract, for `rldk sync`."""
+
+    @classmethod
+    def holds(cls, target: Target) -> bool | None:
+        """Ask whether the tracker still has a run that was delivered earlier; nothing is written.
+
+        Args:
+            target: With the tracker's id of the run, and where it was.
+
+        Returns:
+            False where the tracker answers that it has no such run, None where it does not tell.
+        """

@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -25,7 +25,8 @@ from rldk.wanted import Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from rldk.bridge import Sink
+    from rldk.bridge import Holding, Sink
+    from rldk.cursor import Cursor
     from rldk.delivery import DeliveryReport
     from rldk.settings import Settings
     from rldk.sources import RunSource
@@ -51,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         error: Why it could not be read or delivered.
         home: Where the tracker has it, where nothing was to be done.
         problems: What of the source could not be read, and so was not sent, a sentence each.
+        lost: Where the tracker had the run before, and has it no more, so that it is sent anew.
     """
 
     run_id: str
@@ -59,6 +61,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     home: str = ""
     problems: tuple[str, ...] = ()
+    lost: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -125,7 +128,8 @@ def sync(
 ) -> Iterator[Outcome]:
     """Deliver each run of a source to a tracker, and yield what became of it.
 
-    What the tracker has already is not sent again. A run of a journal goes on in the tracker run that
+    What the tracker has already is not sent again; a run that it has no more, as after its database was
+    replaced, is sent anew. A run of a journal goes on in the tracker run that
     the training wrote to; any other run goes into one that carries its id. It may be interrupted at any
     moment, and goes on where it was when it is called again.
 
@@ -247,9 +251,26 @@ class _One:
             raise SettingError(
                 "into", None, f"where in {self._sink_type.name} the copy is to go, for it is there"
             )
-        if saved is not None and saved.closed_at >= staged.last.time:
-            return Outcome(run_id=run_id, source=self._shown, home=saved.source, problems=staged.problems)
-        target = _target(self._sink_type.name, staged, self._project)
+        is_there = self._holds(saved)
+        if is_there is False:
+            self._forget(staged)
+        elif saved is not None and saved.closed_at >= staged.last.time:
+            unsure = f"{self._sink_type.name} does not tell whether it still has {saved.source}"
+            problems = (*staged.problems, *([unsure] if is_there is None else []))
+            return Outcome(run_id=run_id, source=self._shown, home=saved.source, problems=problems)
+        lost = saved if is_there is False else None
+        report = self._report(staged, follow=follow, lost=lost)
+        told = {"report": report, "lost": lost.source if lost else "", "problems": staged.problems}
+        return Outcome(run_id=run_id, source=self._shown, **told)
+
+    def _holds(self, saved: Cursor | None) -> bool | None:
+        """Whether the tracker has the run of an earlier call; a bridge that cannot ask is believed."""
+        if saved is None or not saved.tracker_run or not hasattr(self._sink_type, "holds"):
+            return True
+        return cast("type[Holding]", self._sink_type).holds(saved.target)
+
+    def _report(self, staged: Staged, *, follow: bool, lost: Cursor | None) -> DeliveryReport:
+        target = _target(self._sink_type.name, staged, self._project, lost)
         delivery = Delivery(
             staged.path, self._sink_type.create(target), run=staged.run, start=0, settings=self._settings
         )
@@ -258,8 +279,7 @@ class _One:
             self._deliver(delivery, staged, follow=follow)
         finally:  # Ctrl-C comes here
             delivery.abandon()
-        report = delivery.report()
-        return Outcome(run_id=run_id, source=self._shown, report=report, problems=staged.problems)
+        return delivery.report()
 
     def _is_home_of(self, staged: Staged) -> bool:
         """Whether the source is a run of the same tracker, which a copy without a place would meet."""
@@ -300,12 +320,13 @@ class _One:
         return [path for path in beside if path.is_file()]
 
 
-def _target(tracker: str, staged: Staged, project: str | None) -> Target:
+def _target(tracker: str, staged: Staged, project: str | None, lost: Cursor | None) -> Target:
     saved = CursorFile(staged.path, tracker).load()
     if saved is not None and saved.tracker_run:
         return saved.target
-    if tracker in staged.tracker_runs:
-        return Target(run_id=staged.tracker_runs[tracker], project=project)
+    began_in = staged.tracker_runs.get(tracker)
+    if began_in is not None and not (lost and lost.tracker_run == began_in):
+        return Target(run_id=began_in, project=project)
     return Target(project=project or staged.run.model_info.get("project"))
 
 

@@ -27,6 +27,7 @@ _logger = logger(__name__)
 _UPLOAD_S: Final = 60.0
 _CREDENTIALS: Final = frozenset({401, 403})
 _TOO_LARGE: Final = 413
+_NO_SUCH: Final = "RESOURCE_DOES_NOT_EXIST"
 
 
 class MLflowSink:
@@ -112,6 +113,21 @@ class MLflowSink:
         # What is infinite, and what is as large as a float can be, is one number there.
         is_most = abs(number) >= sys.float_info.max
         return unescape(escape(name)), math.copysign(math.inf, number) if is_most else number + 0.0
+
+    @classmethod
+    def holds(cls, target: Target) -> bool | None:
+        """Ask whether MLflow still has a run; one in its bin is there. None where it does not answer."""
+        uri = cls(target=target)._located()  # noqa: SLF001  # of our own
+        path = client.local_path(uri)
+        if path is not None and not path.exists():
+            return False  # MLflow would make an empty store there to find nothing in it
+        exceptions = client.library().exceptions
+        with client.leash():
+            try:
+                client.connect(uri).get_run(target.run_id)
+            except (exceptions.MlflowException, OSError) as error:
+                return False if getattr(error, "error_code", "") == _NO_SUCH else None
+        return True
 
     def open(self, run: Event) -> Home:
         """Make sure that the MLflow run exists, and that it tells what `run` does.

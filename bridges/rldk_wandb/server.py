@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _PATIENCE_S: Final = 20
+_NO_SUCH: Final = "Could not find run"
 _PAGE: Final = 10_000  # steps of W&B's, which count rows
 _RUNS_PAGE: Final = 200
 _EXIT_CODES: Final = {"finished": 0, "failed": 1, "crashed": 1, "killed": 1}
@@ -31,6 +32,15 @@ def ask(entity: str, project: str, run_id: str, *, base_url: str | None = None) 
         Exception: Whatever wandb raises where the server does not answer, or does not know the run.
     """
     return _api(base_url).run(f"{entity}/{project}/{run_id}")
+
+
+def knows(run: Address) -> bool | None:
+    """Ask whether the server has a run; None where it does not answer, or refuses to."""
+    try:
+        ask(run.entity, run.project, run.run_id)
+    except _failures() as error:
+        return False if _NO_SUCH in str(error) else None
+    return True
 
 
 def runs_of(project: Address) -> list[Address]:

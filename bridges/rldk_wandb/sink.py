@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 from rldk.bridge import PREFIX, Home, Target, run_tags, tracker_metrics
 from rldk.errors import MissingDependencyError, SinkClosedError, SinkLostError
-from rldk_wandb import files, held, names, own, speech
-from rldk_wandb.address import Address
+from rldk_wandb import files, held, names, own, server, speech
+from rldk_wandb.address import SCHEME, Address, parsed
 from rldk_wandb.names import SEQ, STEP, TIME
 
 if TYPE_CHECKING:
@@ -103,6 +103,18 @@ class WandbSink:
     def kept(cls, name: str, value: float) -> tuple[str, float]:
         """Tell what the adapter gives back of a number: any name, and the number as W&B writes it."""
         return name, names.kept(value)
+
+    @classmethod
+    def holds(cls, target: Target) -> bool | None:
+        """Ask whether the server, or this disk, still has a run.
+
+        Of an offline run whose folder is gone nobody can tell: it may have been cleaned up after it was sent.
+        """
+        source = target.source or ""
+        if not source.startswith(SCHEME):
+            return True if Path(source).is_dir() else None
+        address = parsed(source)
+        return None if address is None else server.knows(address)
 
     def open(self, run: Event) -> Home:
         """Open the run if it is our own, and write the run's facts into its config."""

@@ -112,7 +112,8 @@ def _show(outcome: Outcome, tracker: str, *, as_json: bool) -> None:
         where = "nowhere" if report.home is None else report.home.url or report.home.source
         again = f", {report.replayed} sent again" if report.replayed else ""
         counts = f"{report.delivered} events sent{again}, {report.rejected} refused, {report.waiting} waiting"
-        told = f"{outcome.run_id}: {counts}; {where}"
+        lost = f"{tracker} has it no more at {outcome.lost}, sent anew: " if outcome.lost else ""
+        told = f"{outcome.run_id}: {lost}{counts}; {where}"
     elif not outcome.error:
         told = f"{outcome.run_id}: {tracker} has it already; {outcome.home}"
     if told and not as_json:
@@ -132,6 +133,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "is_whole": outcome.is_whole,
         "error": outcome.error or None,
         "home": outcome.home or None,
+        "lost": outcome.lost or None,
         "url": None,
         "delivered": 0,
         "replayed": 0,
