@@ -11,10 +11,15 @@ _SERVER: Final = re.compile(r"https?://[^/\s'\"]+")
 
 def in_short(error: BaseException) -> str:
     """Name an error in a few words: of layers around a connection that failed, the server and why."""
+    return unreached(error) or f"{type(error).__name__}: {error}"
+
+
+def unreached(error: BaseException) -> str:
+    """Say which server was not reached, and why; nothing where an error is about something else."""
     root, server = _root(error), _SERVER.search(str(error))
     if server and root is not error and isinstance(root, ConnectionError | TimeoutError | socket.gaierror):
         return f"{server[0]} cannot be reached: {root.strerror or root}"
-    return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _root(error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from rldk.bridge import RunFacts
+from rldk.causes import unreached
 from rldk.errors import SourceError
 from rldk_mlflow import client, database, history, sqlite_tables, told
 from rldk_mlflow.asked import Asked
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from rldk.event import Event
     from rldk_mlflow.store import Run
+
+_WHETHER_IT_RUNS = "check that the tracking server runs, then try again"
 
 
 class _UnreadableRunError(SourceError):
@@ -194,13 +197,15 @@ class MLflowAdapter:
             with client.leash():
                 yield client.connect(uri)
         except mlflow.exceptions.MlflowException as error:
+            if reason := unreached(error):
+                raise self._error(reason, _WHETHER_IT_RUNS) from error
             remedy = "check the run id, the tracking URI, and MLFLOW_TRACKING_USERNAME and _PASSWORD"
             raise self._error(str(error), remedy) from error
         except no_answer as error:
             reason = f"what it answers is nothing of MLflow's ({error})"
             raise self._error(reason, "check that this is the address of a tracking server") from error
         except OSError as error:
-            raise self._error(str(error), "check that the tracking server runs, then try again") from error
+            raise self._error(str(error), _WHETHER_IT_RUNS) from error
 
     def _must_place(self) -> Place:
         place = self._place or database_at(self._source)
