@@ -18,6 +18,7 @@ from rldk.event import Event, encode
 from rldk.health.monitor import Monitor
 from rldk.health.rules import built_in
 from rldk.hiding import hidden
+from rldk.journal import Journal
 from rldk.normalize import derived, units
 from rldk.redact import HIDDEN, logger, redact, redact_sentence, redact_text
 from tests.security._secrets import FORMS, FRIENDS, HARMLESS, HEX, KEYS, PLACES, RANDOM
@@ -87,6 +88,23 @@ def test_a_number_under_a_secrets_name_is_hidden(field):
     flat = {"seed": 42, "db_password": 918273645}
     assert getattr(hidden(event(**{field: flat})), field) == {"seed": 42, "db_password": HIDDEN}
     assert redact_text("db_password: 918273645") == f"db_password: {HIDDEN}"
+
+
+def test_no_secret_of_a_name_is_in_the_journals_bytes(tmp_path):
+    """Numbers, values below a name, and what begins like a folder, among the arguments and the facts."""
+    told = {
+        "args": {"db_password": 918273645, "hub_token": {"value": "abcdefgh"}, "use_auth_token": True},
+        "token": {"default": "ijklmnop"},
+        "env": {"MYSQL_PWD": "~tilde-secret", "PWD": "/home/jane"},
+    }
+    path = tmp_path / "r_events.jsonl"
+    with Journal(path) as journal:
+        journal.append(event(model_info=told, rng={"api_key": 55512345}))
+    written = path.read_text()
+    secrets = ("918273645", "abcdefgh", "ijklmnop", "~tilde-secret", "55512345")
+    assert [secret for secret in secrets if secret in written] == []
+    assert '"use_auth_token":true' in written
+    assert "/home/jane" in written
 
 
 def test_numbers_and_flags_that_are_no_secrets_stay():
