@@ -14,7 +14,7 @@ from rldk.cli import options, weights
 from rldk.cli.app import FOUND, app, console, notes, reading_bar
 from rldk.cli.options import Adapter, FieldMap, Json, Rules, Runs, Sources, Thresholds
 from rldk.cli.output import write_document
-from rldk.errors import SettingError
+from rldk.errors import SettingError, SourceError
 from rldk.redact import redact
 
 if TYPE_CHECKING:
@@ -63,13 +63,20 @@ def check(
     asked = _rules(rules or [], threshold or [])
     told = {"adapter_hint": adapter, "runs": runs, "field_map": options.field_map(field_map)}
     with reading_bar() as watch:
-        weighed = {source: one for source in sources if (one := weights.weigh(source)) is not None}
-        runs_of = [source for source in sources if source not in weighed or _has_logs(source)]
-        found = _judged(runs_of, asked, told | {"watch": watch})
+        weighed, unread = _weighed(sources)
+        runs_of = [source for source in sources if source not in weighed | unread or _has_logs(source)]
+        try:
+            found = _judged(runs_of, asked, told | {"watch": watch})
+        except SourceError as error:
+            found, unread = [], unread | {error.source: error}
+    for hindrance in unread.values() if not weighed and not found else ():
+        raise hindrance
     if as_json:
         write_document(_document(found, list(weighed.values())))
     else:
         _show_all(found, weighed.values(), is_all=all_rules)
+    for hindrance in unread.values():  # the rest has been told all the same
+        raise hindrance
     worst = max([each.worst for each in found] + [each.worst for each in weighed.values()], default=0)
     if _is_as_bad(worst, fail_on):
         raise typer.Exit(FOUND)
@@ -97,6 +104,21 @@ def _judged(sources: Sequence[str], rules: Sequence[Rule], told: dict[str, Any])
     return [judge(each, rules) for each in histories(sources, **told)] if sources else []
 
 
+def _weighed(sources: Sequence[str]) -> tuple[dict[str, Weighed], dict[str, SourceError]]:
+    """What the weights of checkpoints among the sources tell, and which of them cannot be read."""
+    told: dict[str, Weighed] = {}
+    unread: dict[str, SourceError] = {}
+    for source in sources:
+        try:
+            one = weights.weigh(source)
+        except SourceError as error:
+            unread[source] = error
+            continue
+        if one is not None:
+            told[source] = one
+    return told, unread
+
+
 def _has_logs(source: str) -> bool:
     """Whether a checkpoint holds the log of its training, too."""
     return (Path(source) / "trainer_state.json").is_file()
@@ -107,16 +129,24 @@ def _is_as_bad(worst: int, fail_on: FailOn) -> bool:
 
 
 def _show_all(runs: Sequence[Checked], checkpoints: Iterable[Weighed], *, is_all: bool) -> None:
+    folders = []
     for checkpoint in checkpoints:
         weights.show(checkpoint)
+        folders.append(checkpoint.folder)
     for each in runs:
-        _show(each, is_all=is_all, is_alone=len(runs) == 1)
+        _show(each, is_all=is_all, is_alone=len(runs) == 1, is_weighed=_is_among(each, folders))
     if len(runs) > 1:
         _show_tally(runs)
 
 
-def _show(run: Checked, *, is_all: bool, is_alone: bool) -> None:
+def _is_among(run: Checked, folders: Iterable[Path]) -> bool:
+    """Whether a run's log is that of a checkpoint whose weights were weighed."""
+    return any(folder in {Path(run.source), Path(run.source).parent} for folder in folders)
+
+
+def _show(run: Checked, *, is_all: bool, is_alone: bool, is_weighed: bool) -> None:
     health = run.health
+    rules = [line for line in health["rules"] if not (is_weighed and line["part"] == "checkpoint")]
     head = f"{run.run_id}: {health['verdict']}"
     ended = f", {run.status}" if run.status else ""
     told = f"{run.trainer or 'unknown trainer'}, {run.points} logs to step {run.last_step}{ended}"
@@ -126,9 +156,9 @@ def _show(run: Checked, *, is_all: bool, is_alone: bool) -> None:
         said = f"step {change.step:>6}  {change.severity if change.level else 'over'}"
         console.print(f"  [{style}]{said}[/{style}]  {escape(change.message)}", soft_wrap=True)
     if is_all:
-        _show_rules(health["rules"])
+        _show_rules(rules)
     elif is_alone:
-        _show_unavailable(health["rules"])
+        _show_unavailable(rules)
     notes(run.problems)
 
 

@@ -13,6 +13,8 @@ from rldk.cli.app import console
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rldk.health.checkpoints.tensors import DamagedError
+
 _STEP = re.compile(r"checkpoint-(\d+)")
 _STYLES = {"info": "cyan", "warning": "yellow", "critical": "bold red"}
 _SHOWN = ("parameters", "norm", "nonfinite_count", "zero_frac", "relative_change", "relative_change_first")
@@ -42,20 +44,38 @@ class Weighed(NamedTuple):
 def weigh(source: str) -> Weighed | None:
     """Read the weights of a checkpoint, beside the one before and the first one in the same folder.
 
+    Weights that are damaged are a finding.
+
     Returns:
         None where the source is no folder with weights.
 
     Raises:
-        SourceError: The weights are damaged.
+        SourceError: The weights cannot be read.
     """
     from rldk.health import checkpoints
+    from rldk.health.checkpoints.tensors import DamagedError
 
     folder = Path(source)
     if not checkpoints.holds_weights(folder):
         return None
     before = _earlier(folder)
-    found = checkpoints.analyse(folder, before[-1] if before else None, before[0] if before else None)
+    try:
+        found = checkpoints.analyse(folder, before[-1] if before else None, before[0] if before else None)
+    except DamagedError as error:
+        return _damaged(folder, error)
     return Weighed(folder, found.metrics, found.facts)
+
+
+def _damaged(folder: Path, error: DamagedError) -> Weighed:
+    finding = {
+        "rule": "checkpoint_damaged",
+        "severity": "critical",
+        "message": error.reason,
+        "evidence": {},
+        "advice": error.remedy,
+        "source": "its bytes are not what its header, its index or its format promises",
+    }
+    return Weighed(folder, {}, {"findings": [finding], "unavailable": {}})
 
 
 def _earlier(folder: Path) -> list[Path]:
@@ -71,9 +91,10 @@ def show(weighed: Weighed) -> None:
     """Say what the weights tell."""
     metrics, facts = weighed.metrics, weighed.facts
     told = ", ".join(f"{name} {metrics[name]:.4g}" for name in _SHOWN if name in metrics)
-    kinds = ", ".join(f"{count:,} {name}" for name, count in facts["dtypes"].items())
+    kinds = ", ".join(f"{count:,} {name}" for name, count in facts.get("dtypes", {}).items())
     console.print(f"[bold]{escape(str(weighed.folder))}[/bold]  {escape(kinds)}", soft_wrap=True)
-    console.print(f"  {told}", soft_wrap=True)
+    if told:
+        console.print(f"  {told}", soft_wrap=True)
     for found in facts["findings"]:
         style = _STYLES[found["severity"]]
         said = escape(f"{found['message']}; {found['advice']}")

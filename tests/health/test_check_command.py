@@ -16,6 +16,7 @@ from rldk.journal import Journal
 from rldk.recorder import Recorder, Run
 from rldk.report import closing
 from rldk.settings import Settings
+from tests.health._checkpoints import save, weights
 from tests.health._events import begin, event
 
 
@@ -151,6 +152,59 @@ def test_a_trainer_state_is_a_run(tmp_path):
     done = rldk("check", path)
     assert done.exit_code == 1, done.output
     assert "step     21  critical  Non-finite values: grad_norm is nan" in done.stdout
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint with its weights and the log of a run that is well; gives the folder."""
+    folder = save(tmp_path / "checkpoint-30", weights())
+    logs = [{"step": step, "loss": 1.0, "epoch": 0.1} for step in range(1, 31)]
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 30, "log_history": logs}))
+    return folder
+
+
+def torn(path):
+    """Leave half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("more", [(), ("--all",)])
+def test_rules_of_checkpoints_are_not_called_blind_where_the_weights_were_weighed(checkpoint, more):
+    """What was found in the weights stands above; the log alone leaves them blind."""
+    done = rldk("check", checkpoint, *more)
+    assert done.exit_code == 0, done.output
+    assert "nothing is wrong with the weights" in done.stdout
+    assert "30 logs to step 30" in done.stdout
+    assert "checkpoint_" not in done.stdout
+    assert "checkpoint_nonfinite" in rldk("check", checkpoint / "trainer_state.json", "--all").stdout
+
+
+def test_damaged_weights_are_a_finding_and_hide_nothing(checkpoint):
+    """The log is judged all the same."""
+    torn(checkpoint / "model.safetensors")
+    done = rldk("check", checkpoint)
+    assert done.exit_code == 1, done.output
+    assert "checkpoint_damaged  critical" in done.stdout
+    assert "30 logs to step 30" in done.stdout
+    told = json.loads(rldk("check", checkpoint, "--json").stdout)
+    (finding,) = told["checkpoints"][0]["analysis"]["findings"]
+    assert (finding["rule"], len(told["runs"])) == ("checkpoint_damaged", 1)
+    assert rldk("check", checkpoint, "--fail-on", "never").exit_code == 0
+
+
+@pytest.mark.parametrize("what", ["weights", "log"])
+def test_the_half_that_cannot_be_read_hides_not_the_other(checkpoint, what):
+    """It is told, and the code is that of what cannot be read."""
+    if what == "log":
+        torn(checkpoint / "trainer_state.json")
+    else:
+        header = json.dumps({"w": {"dtype": "F13", "shape": [1], "data_offsets": [0, 1]}}).encode()
+        whole = len(header).to_bytes(8, "little") + header + b"\0"
+        (checkpoint / "model.safetensors").write_bytes(whole)
+    done = rldk("check", checkpoint)
+    assert done.exit_code == 3, done.output
+    assert ("30 logs to step 30" if what == "weights" else "nothing is wrong with the weights") in done.stdout
+    assert done.stderr.startswith("rldk: cannot read ")
 
 
 def test_json_is_strict_and_whole(broken):

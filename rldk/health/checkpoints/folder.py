@@ -11,7 +11,7 @@ import msgspec
 
 from rldk.errors import SourceError
 from rldk.health.checkpoints import pickle_file, safetensors_file
-from rldk.health.checkpoints.tensors import MOST_TENSORS, damaged, shown, unreadable
+from rldk.health.checkpoints.tensors import MOST_TENSORS, DamagedError, damaged, shown, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,7 +127,7 @@ class Weights:
             whole = _SHARD.search(path.name)
             if whole and int(whole[1]) != len(found):
                 reason = f"{len(found)} of its {int(whole[1])} shards are there, and no index"
-                raise SourceError(str(self.folder), reason, "copy the whole checkpoint")
+                raise DamagedError(self.folder, reason, "copy the whole checkpoint")
         if not found:
             self._tell_of_nothing()
         return found
@@ -148,7 +148,7 @@ class Weights:
         missing = [name for name in names if not (self.folder / name).is_file()]
         if missing:
             reason = f"{len(missing)} of its {len(names)} shards are not there, such as {shown(missing[0])}"
-            raise SourceError(str(self.folder), reason, "copy the whole checkpoint, or save it again")
+            raise DamagedError(self.folder, reason, "copy the whole checkpoint, or save it again")
         return [self.folder / name for name in names]
 
     def _found(self, files: Iterable[Path]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from rldk.errors import SourceError
+from rldk.redact import redact_sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,9 +96,23 @@ def checked_shape(shape: tuple[int, ...], path: Path, name: str) -> tuple[int, .
     return shape
 
 
-def damaged(path: Path, reason: str) -> SourceError:
+class DamagedError(SourceError):
+    """Weights that are broken, which is something that was found, rather than something that hinders.
+
+    Attributes:
+        reason: What is wrong with which file.
+        remedy: What to do.
+    """
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        super().__init__(str(path), reason, remedy)
+        self.reason = redact_sentence(f"{path}: {reason}")
+        self.remedy = remedy
+
+
+def damaged(path: Path, reason: str) -> DamagedError:
     """The error of a file that is broken."""
-    return SourceError(str(path), reason, "the file is damaged or was not written to its end; save it again")
+    return DamagedError(path, reason, "the file is damaged or was not written to its end; save it again")
 
 
 def unreadable(path: Path, error: OSError) -> SourceError:
