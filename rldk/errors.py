@@ -172,10 +172,15 @@ class SinkBusyError(RLDKError):
 
 
 class SettingError(RLDKError, ValueError):
-    """A parameter or environment variable whose value cannot be used."""
+    """A parameter or environment variable whose value cannot be used.
+
+    Attributes:
+        name: The parameter, the option or the variable.
+    """
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"{name}={value!r} cannot be used; give {allowed}")
+        self.name = name
 
 
 class RuleError(RLDKError, ValueError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -14,9 +15,34 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = "RLDK_"
 _LONGEST_S: Final = 7 * 24 * 3600.0  # threads cannot wait for ever
+_LEAST_S: Final = math.ulp(0.0)  # a pause of 0 would hammer a tracker that is down
 
 
 Fsync = Literal["never", "interval", "always"]
+
+
+class _Range(NamedTuple):
+    words: str
+    least: float = 0.0
+    most: float = _LONGEST_S
+
+
+_WAIT: Final = _Range(f"a number of seconds from 0 to {_LONGEST_S:g}")
+_PAUSE: Final = _Range(f"a number of seconds, more than 0, at most {_LONGEST_S:g}", _LEAST_S)
+_COUNT: Final = _Range("a whole number, at least 1", 1, math.inf)
+_ALLOWED: Final = {
+    "batch_events": _COUNT,
+    "batch_bytes": _COUNT,
+    "linger_s": _WAIT,
+    "retry_first_s": _PAUSE,
+    "retry_most_s": _PAUSE,
+    "close_deadline_s": _WAIT,
+    "term_deadline_s": _WAIT,
+    "fsync": _Range(" or ".join(get_args(Fsync)).replace(" or ", ", ", 1)),
+    "fsync_interval_s": _PAUSE,
+    "resource_interval_s": _PAUSE,
+}
+"""What each setting can be."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,15 +76,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resource_interval_s: float = 15.0
 
     def __post_init__(self) -> None:
-        for name in ("linger_s", "close_deadline_s", "term_deadline_s"):
-            if not 0 <= getattr(self, name) <= _LONGEST_S:
-                raise SettingError(name, getattr(self, name), f"seconds from 0 to {_LONGEST_S:g}")
-        for name in ("retry_first_s", "retry_most_s", "fsync_interval_s", "resource_interval_s"):
-            if not 0 < getattr(self, name) <= _LONGEST_S:  # a pause of 0 would hammer a tracker that is down
-                raise SettingError(name, getattr(self, name), f"seconds, more than 0, at most {_LONGEST_S:g}")
-        for name in ("batch_events", "batch_bytes"):
-            if getattr(self, name) < 1:
-                raise SettingError(name, getattr(self, name), "at least 1")
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            if not (value in get_args(Fsync) if name == "fsync" else allowed.least <= value <= allowed.most):
+                raise SettingError(name, value, allowed.words)
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -68,9 +89,17 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         SettingError: A variable holds what its setting cannot be.
     """
     given = {
-        f: environ[_PREFIX + f.upper()] for f in Settings.__struct_fields__ if _PREFIX + f.upper() in environ
+        name: environ[_PREFIX + name.upper()]
+        for name in Settings.__struct_fields__
+        if _PREFIX + name.upper() in environ
     }
+    for name, value in given.items():
+        _must_be_usable(name, value)
+    return msgspec.convert(given, Settings, strict=False)
+
+
+def _must_be_usable(name: str, value: str) -> None:
     try:
-        return msgspec.convert(given, Settings, strict=False)
+        msgspec.convert({name: value}, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingError(f"{_PREFIX}*", given, f"what each can be: {error}") from error
+        raise SettingError(_PREFIX + name.upper(), value, _ALLOWED[name].words) from error

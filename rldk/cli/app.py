@@ -133,8 +133,14 @@ class Group(TyperGroup):
     def _failed(self, error: Exception) -> int:
         if self.is_debug:
             typer.echo(traced(error), err=True, nl=False)
-        typer.echo(f"rldk: {told(error)}", err=True)
+        typer.echo(f"rldk: {told(error, self._options())}", err=True)
         return code_of(error)
+
+    def _options(self) -> dict[str, str]:
+        """Name the options by what they set."""
+        params = [param for command in self.commands.values() for param in command.params]
+        known = {str(param.name): param.opts[0] for param in params if param.opts[0].startswith("--")}
+        return known | {"alert_thresholds": known["threshold"]}
 
 
 app = typer.Typer(

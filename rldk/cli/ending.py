@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from rldk.cli.visible import visible
-from rldk.errors import RLDKError, SourceError
+from rldk.errors import RLDKError, SettingError, SourceError
 from rldk.redact import redact_sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 FOUND: Final = 1
 """Exit code where a command found what it looks for: a difference, something that did not arrive."""
@@ -44,8 +44,15 @@ def code_of(error: Exception) -> int:
     return MISUSED if is_foreseen else BROKEN
 
 
-def told(error: Exception) -> str:
-    """Say in one line, without secrets, what happened and what to do next."""
+def told(error: Exception, options: Mapping[str, str]) -> str:
+    """Say in one line, without secrets, what happened and what to do next.
+
+    Args:
+        error: What happened.
+        options: The options by the names of the parameters that they set, by which Python's users know them.
+    """
+    if isinstance(error, SettingError) and (name := error.name.partition("[")[0]) in options:
+        return one_line(options[name] + str(error).removeprefix(name))
     if isinstance(error, RLDKError):
         return one_line(str(error))
     if isinstance(error, USAGE_ERROR):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from pathlib import Path
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from rldk.report.story import Episode, Series, Story
 
 _ID = re.compile(r"(.*)#([\w./-]+@-?[0-9]{1,19})", re.DOTALL)
+_NAME = re.compile(r"\w+")
 _AROUND = 10
 _MOST_METRICS = 6
+_NEAR = 5
 _NAMES_SHOWN = 20
 
 
@@ -56,6 +59,8 @@ def explain(
         return
     found = _ID.fullmatch(alert)
     source, wanted = (found[1], found[2]) if found else (alert, None)
+    if found is None and _NAME.fullmatch(alert) and not Path(alert).exists():
+        raise _unknown(alert, known)
     asked = {"runs": runs, "adapter_hint": adapter, "field_map": options.field_map(field_map)}
     story = _story(source, list(known.values()), asked)
     episodes = [each for each in story.episodes if wanted is None or _is(each, wanted)]
@@ -75,6 +80,14 @@ def _known(files: Sequence[Path]) -> Mapping[str, Rule]:
     from rldk.health.rule_files import rules_with
 
     return {rule.name: rule for rule in rules_with(files)}
+
+
+def _unknown(name: str, known: Iterable[str]) -> SourceError:
+    """The error of a word that may be meant as a rule's name, with those that are near it."""
+    near = ", ".join(difflib.get_close_matches(name, known, _NEAR))
+    remedy = f"name a rule near it: {near}" if near else "docs/health.md lists the rules"
+    reason = "there is no such file or folder, and no rule is called so"
+    return SourceError(name, reason, f"check the path, or {remedy}" if near else f"check the path; {remedy}")
 
 
 def _story(source: str, rules: Sequence[Rule], asked: Mapping[str, Any]) -> Story:

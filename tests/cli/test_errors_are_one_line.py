@@ -171,3 +171,22 @@ def test_a_stream_that_was_closed_before_is_nowhere(run, words, closed, code):
     command = ["bash", "-c", f'"$0" -m rldk {words.format(run=run)} {closed}', sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "Error" in done.stderr) == (code, False), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("check {run} --runs nope", "--runs='nope' cannot be used"),
+        ("ingest {run} --runs nope", "--runs='nope' cannot be used"),
+        ("ingest {run} --attempts some", "--attempts='some' cannot be used"),
+        ("check {run} --threshold nope=1", "--threshold='nope' cannot be used"),
+        ("check {run} --threshold clip_fraction=nan", "--threshold['clip_fraction']=nan cannot be used"),
+        ("diff {run} {run} --plot x.doc", "--plot='x.doc' cannot be used"),
+        ("diff {run} {run} --rtol=-1", "--rtol=-1.0 cannot be used"),
+    ],
+)
+def test_an_option_is_called_as_it_is_typed(run, words, said):
+    """With its dashes, by whichever name Python knows it."""
+    done = rldk(*words.format(run=run).split())
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"rldk: {said}; give ")

@@ -413,7 +413,8 @@ def test_explain_tells_what_a_rule_is_about(rule):
         ("{recorded}#kl_drift@12", 2, "an alert of run rec"),
         ("{recorded}#nonfinite@" + "9" * 19, 2, "an alert of run rec"),
         ("nowhere#nonfinite@" + "9" * 5000, 3, "nowhere"),
-        ("no_such_rule", 3, "no_such_rule"),
+        ("no_such_rule", 3, "no rule is called so; check the path; docs/health.md lists the rules"),
+        ("kl_drif", 3, "no rule is called so; check the path, or name a rule near it: kl_drift"),
         ("nowhere#kl_drift@1", 3, "nowhere"),
     ],
 )
