@@ -23,6 +23,14 @@ def trackers(incomplete: str) -> list[str]:
     return _beginning((point.name for point in entry_points(group="rldk.sinks")), incomplete)
 
 
+def trainers(incomplete: str) -> list[str]:
+    """Name TRL's trainers, as the catalog does."""
+    from rldk import catalog
+
+    known = {name for metric in catalog.metrics() for name in metric.trainers}
+    return _beginning(known - {"*"}, incomplete)
+
+
 def rules(incomplete: str) -> list[str]:
     """Name RLDK's own health rules."""
     from rldk.health.rules import built_in

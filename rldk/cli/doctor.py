@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rldk.cli import options
+from rldk.cli import completing, options
 from rldk.cli.app import FOUND, app, console
 from rldk.cli.output import write_document
 
@@ -39,7 +39,11 @@ def doctor(
         ),
     ] = None,
     trainer: Annotated[
-        str | None, typer.Option(help="Its trainer, such as GRPO, where the configuration does not tell.")
+        str | None,
+        typer.Option(
+            help="Its trainer, such as GRPO, where the configuration does not tell.",
+            autocompletion=completing.trainers,
+        ),
     ] = None,
     arguments: Annotated[
         list[str] | None,
@@ -48,7 +52,12 @@ def doctor(
     rules: options.Rules = None,
     trackers: Annotated[
         list[str] | None,
-        typer.Option("--tracker", metavar="NAME", help="Ask only this tracker. Again for more."),
+        typer.Option(
+            "--tracker",
+            metavar="NAME",
+            help="Ask only this tracker. Again for more.",
+            autocompletion=completing.trackers,
+        ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no tracker.")] = False,
     output_dir: Annotated[

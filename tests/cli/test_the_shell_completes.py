@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rldk.bridge import adapters, sinks
+from rldk.doctor.configuration import TRAINERS
 from rldk.health.limits import LIMITS
 from rldk.health.rules import built_in
 
@@ -40,6 +41,8 @@ def completed(shell, line):
         ("rldk verify x y --adapter ", [*adapters()]),
         ("rldk sync x --to ", [*sinks()]),
         ("rldk demo --tracker w", ["wandb"]),
+        ("rldk doctor --tracker ", [*sinks()]),
+        ("rldk doctor --trainer ", [*TRAINERS]),
         ("rldk check x --fail-on c", ["critical"]),
         ("rldk check x --threshold k", [f"{name}=" for name in LIMITS if name.startswith("k")]),
         ("rldk explain kl_", [rule.name for rule in built_in() if rule.name.startswith("kl_")]),
@@ -72,7 +75,8 @@ def test_completing_and_help_load_nothing_heavy():
         f"    print('HEAVY', *[name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     asked = {"_RLDK_COMPLETE": "complete_bash", "COMP_WORDS": "rldk ingest --adapter ", "COMP_CWORD": "3"}
-    for words, environment in ((["--help"], {}), (["diff", "--help"], {}), ([], asked)):
+    trainers = asked | {"COMP_WORDS": "rldk doctor --trainer "}
+    for words, environment in ((["--help"], {}), (["diff", "--help"], {}), ([], asked), ([], trainers)):
         command = [sys.executable, "-c", program, *words]
         done = subprocess.run(
             command, env=os.environ | environment, capture_output=True, text=True, check=False
