@@ -81,6 +81,10 @@ def disk(folder: Path) -> Iterator[Finding]:
         folder: The output_dir; it need not exist yet, and is not made.
     """
     there = _nearest(folder)
+    if not there.is_dir():
+        name = "it" if there == folder.absolute() else str(there)
+        yield Finding("disk", str(folder), "problem", f"{name} is a file", "choose another output_dir")
+        return
     try:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"rldk doctor\n")
@@ -101,8 +105,8 @@ def disk(folder: Path) -> Iterator[Finding]:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """The folder, or the nearest thing above it that exists."""
     there = folder.absolute()
-    while not there.is_dir() and there != there.parent:
+    while not there.exists() and there != there.parent:
         there = there.parent
     return there

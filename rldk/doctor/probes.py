@@ -81,6 +81,19 @@ def _found(child: _Child, late_s: float | None) -> Iterator[Finding]:
         yield Finding(child.name, "time", "problem", told, remedy)
     elif child.process.returncode:
         child.errors.seek(0)
-        last = child.errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        told = f"the probe failed: {redact_text(last)[:_LONGEST_WORDS]}"
+        said = cause(child.errors.read().decode(errors="replace"))
+        told = f"the probe failed: {redact_text(said)[:_LONGEST_WORDS]}"
         yield Finding(child.name, "probe", "problem", told, f"run: python -m rldk.doctor.child {child.name}")
+
+
+def cause(errors: str) -> str:
+    """Give the line of a traceback that names the exception: what follows it may be a statement or a link.
+
+    Args:
+        errors: What a process wrote to stderr; without a traceback its last line counts.
+    """
+    _, is_traced, trace = errors.rpartition("Traceback (most recent call last):\n")
+    lines = trace.strip("\n").splitlines()
+    if is_traced:  # the frames are indented
+        lines = [line for line in lines if line and not line[0].isspace()][:1] or lines
+    return lines[-1].strip() if lines else ""

@@ -28,6 +28,27 @@ _PACES: Final[Mapping[str, str]] = {
     "checkpoint": "save_steps",
 }
 
+REPORTERS: Final = frozenset(
+    {
+        "all",
+        "azure_ml",
+        "clearml",
+        "codecarbon",
+        "comet_ml",
+        "dagshub",
+        "dvclive",
+        "flyte",
+        "kubeflow",
+        "mlflow",
+        "neptune",
+        "swanlab",
+        "tensorboard",
+        "trackio",
+        "wandb",
+    }
+)
+"""What the trainers' `report_to` may name, in any release that RLDK knows."""
+
 
 def outlooks(rules: Sequence[Rule], known: Configuration, trl: str) -> list[Foreseen]:
     """What is to be expected of each rule that is about the trainer."""
@@ -69,7 +90,11 @@ def reports(known: Configuration, installed: Collection[str]) -> Iterator[Findin
     told = known.args.get("report_to")
     if told is None:
         return
-    names = {str(name) for name in (told if isinstance(told, list | tuple) else [told])} - {"none", ""}
+    names = _reporters(told)
+    for name in sorted(names - REPORTERS):
+        near = difflib.get_close_matches(name, REPORTERS, 1)
+        remedy = f"write {near[0]}" if near else f"give some of {', '.join(sorted(REPORTERS))}"
+        yield Finding("report_to", name, "warning", "the trainer knows no such tracker, and refuses", remedy)
     if "all" in names:
         names |= set(installed)
     shared = sorted(names & set(installed))
@@ -85,3 +110,9 @@ def reports(known: Configuration, installed: Collection[str]) -> Iterator[Findin
     if missing := sorted({"mlflow", "wandb"} & names - set(installed)):
         remedy = f"pip install 'rldk[{','.join(missing)}]'"
         yield Finding(area, ", ".join(missing), "warning", "it is asked for, and is not installed", remedy)
+
+
+def _reporters(told: object) -> set[str]:
+    """Name what is asked for, as a list or as text: `wandb,mlflow`, or a list that is written out."""
+    each = told if isinstance(told, list | tuple) else str(told).strip().strip("[]()").split(",")
+    return {str(name).strip(" \t'\"") for name in each} - {"none", "None", ""}

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from rldk import bridge
-from rldk.doctor.probes import probe
+from rldk.doctor.probes import cause, probe
 from tests.cli._doctor_servers import answering, hanging
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 EXPERIMENT = "rldk-doctor"
+TRACE = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    raise\n'
 READ_ONLY = "/proc/self"  # where not even root can make a file
 
 
@@ -75,6 +76,27 @@ def test_what_a_probe_that_is_killed_leaves_is_deleted_by_the_next(asked, mlflow
     found = asked("mlflow", MLFLOW_TRACKING_URI=mlflow_server)
     assert "the run is deleted again, and 1 that earlier probes had left" in found["deletion"].told
     assert active_runs() == ("deleted", [])
+
+
+def test_what_a_probe_fails_of_is_told(asked, tmp_path):
+    """The exception, though SQLAlchemy ends with its statement and a link."""
+    (tmp_path / "m.db").write_text("broken" * 200)
+    found = asked("mlflow", 60.0, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/m.db")
+    assert found["probe"].told.endswith("(sqlite3.DatabaseError) file is not a database")
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ("a warning\nit is asked for too much\n", "it is asked for too much"),
+        (TRACE + "KeyError: 1\n\nWhile that:\n\n" + TRACE + "x.E: (y) no\n  at 3\n(see z)\n", "x.E: (y) no"),
+        (TRACE, "raise"),
+        ("", ""),
+    ],
+)
+def test_the_cause_is_the_exceptions_own_line(errors, told):
+    """Of the last traceback, where there is one."""
+    assert cause(errors) == told
 
 
 def test_probes_at_work_leave_each_other_alone(asked, mlflow_server):

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from rldk import versions
 from rldk.cli import app
 from rldk.doctor import machine
+from rldk.doctor.configuration import configured
 from rldk.doctor.finding import Finding
+from rldk.doctor.sight import REPORTERS
 from tests.cli._tail_runs import Writer
 
 FINE = ["eval_strategy=steps", "eval_steps=10", "logging_steps=1", "save_steps=10", "max_steps=1000"]
@@ -124,6 +126,30 @@ def test_defaults_are_those_of_the_installed_trl():
     assert callable(main)
 
 
+@pytest.mark.parametrize("text", ["wandb,mlflow", "['wandb','mlflow']", '["wandb", "mlflow"]', "all"])
+def test_trackers_of_the_trainer_are_told_however_they_are_written(text):
+    """As a list, as text, or as all there are."""
+    from rldk.doctor.sight import reports
+
+    (told,) = reports(configured(None, "DPO", [f"report_to={text}"]), ["mlflow", "wandb"])
+    assert (told.what, told.state) == ("mlflow, wandb", "ok")
+
+
+def test_a_tracker_that_the_trainer_does_not_know_is_a_warning():
+    """With the one that was meant."""
+    document = json.loads(run("--trainer", "DPO", "--set", "report_to=tensorbord", "--json").stdout)
+    (told,) = [each for each in document["findings"] if each["area"] == "report_to"]
+    assert (told["what"], told["state"], told["remedy"]) == ("tensorbord", "warning", "write tensorboard")
+
+
+@pytest.mark.real
+def test_the_trackers_of_the_installed_trainers_are_known():
+    """None of them is called unknown."""
+    code = "from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK as k; print(*k)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= REPORTERS
+
+
 def found(findings):
     """Each finding's state, by what was looked at."""
     return {each.what: each.state for each in findings}
@@ -142,6 +168,15 @@ def test_the_disk_is_examined(tmp_path):
     assert [each.state for each in machine.disk(tmp_path / "a" / "b")] == ["ok"]
     assert not (tmp_path / "a").exists()
     assert [each.state for each in machine.disk(Path("/proc/self/rldk"))] == ["problem"]
+
+
+@pytest.mark.parametrize("below", ["", "out"])
+def test_a_file_is_no_folder(tmp_path, below):
+    """Neither it nor a folder in it can be made, though a file could be written beside it."""
+    path = tmp_path / "train.py"
+    path.touch()
+    (told,) = machine.disk(path / below)
+    assert (told.state, told.told) == ("problem", f"{path if below else 'it'} is a file")
 
 
 def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
