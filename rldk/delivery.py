@@ -189,7 +189,11 @@ class Delivery:
             self._file.release()
 
     def _take_over(self) -> None:
-        self._file.take()
+        try:
+            self._file.take()
+        except PermissionError as error:
+            remedy = f"make the folder of {self._path} writable, or copy the journal elsewhere"
+            raise SinkClosedError(f"{in_short(error)}; {remedy}") from error
         self._cursor = self._file.load() or self._cursor  # whoever was at it before has moved it
 
     def _deliver_and_close(self) -> None:

@@ -249,7 +249,7 @@ class _One:
         told = staged.run.model_info.get("project")
         if self._is_home_of(staged) and self._project in {None, told}:
             raise SettingError(
-                "into", None, f"where in {self._sink_type.name} the copy is to go, for it is there"
+                "--into", None, f"where in {self._sink_type.name} the copy is to go, for it is there"
             )
         is_there = self._holds(saved)
         if is_there is False:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 from rldk.bridge import Home, Target, logger
 from rldk.errors import SinkBusyError, SinkClosedError, SinkRejectedError
 from rldk.event import as_float, encode
-from rldk_mlflow import client, note, points, told
+from rldk_mlflow import birth, client, note, points, told
 from rldk_mlflow.names import MAX_LENGTH, escape, unescape
 from rldk_mlflow.place import Place, source_of
 
@@ -137,7 +137,7 @@ class MLflowSink:
         """
         with self._asking():
             self._uri = self._located()
-            self._client = client.connect(self._uri)
+            self._client = birth.connect(self._uri)
             self.tracker_run_id = self.tracker_run_id or self._found(run) or self._created(run)
             there = self._client.get_run(self.tracker_run_id)
             self._params, self._tags = set(there.data.params), note.tags_of_others(there.data.tags)

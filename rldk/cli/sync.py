@@ -115,7 +115,8 @@ def _show(outcome: Outcome, tracker: str, *, as_json: bool) -> None:
         lost = f"{tracker} has it no more at {outcome.lost}, sent anew: " if outcome.lost else ""
         told = f"{outcome.run_id}: {lost}{counts}; {where}"
     elif not outcome.error:
-        told = f"{outcome.run_id}: {tracker} has it already; {outcome.home}"
+        elsewhere = f"--again sends it to where {tracker} is configured now"
+        told = f"{outcome.run_id}: {tracker} has it already; {outcome.home} ({elsewhere})"
     if told and not as_json:
         console.print(told, soft_wrap=True, markup=False)
     if outcome.error:
