@@ -90,8 +90,10 @@ class Document:
 
     def _take(self, allowed: str) -> str:
         found = self.opening()
-        if not found or found not in allowed:
-            raise DocumentError(f"{' or '.join(allowed)} should stand where {found or 'the end'} is")
+        if not found:
+            raise DocumentError("it is cut off" if self._file.tell() else "it is empty")
+        if found not in allowed:
+            raise DocumentError(f"{' or '.join(allowed)} should stand where {found} is")
         self._pos += 1
         return found
 

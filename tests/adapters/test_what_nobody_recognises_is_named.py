@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from rldk.bridge import adapters
-from rldk.errors import UnknownSourceError
+from rldk.errors import SourceError, UnknownSourceError
 from rldk.ingest import ingest_runs
 
 NOISE = bytes(range(255, 1, -1)) * 4
@@ -65,6 +65,14 @@ def test_a_folder_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "it is an empty folder" in said(tmp_path / "empty")
     assert "it is a folder that holds no run" in said(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "reason"), [("", "it is empty"), ('{"log_history": []', "it is cut")])
+def test_a_checkpoint_is_told_what_is_wrong_with_its_state(tmp_path, content, reason):
+    """It is known by the name of the file in it."""
+    (tmp_path / "trainer_state.json").write_text(content)
+    with pytest.raises(SourceError, match=rf"trainer_state.json: passed over, .*: {reason}"):
+        ingest_runs(str(tmp_path))
 
 
 def test_a_pipe_is_not_opened(tmp_path):
