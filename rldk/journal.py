@@ -34,7 +34,7 @@ _logger = logger(__name__)
 
 SUFFIX: Final = "_events.jsonl"
 MAX_LINE_BYTES: Final = 64 * 2**20
-_LINE_BEGINS: Final = b'{"v":'
+LINE_BEGINS: Final = b'{"v":'
 _TAIL_STEP: Final = 64 * 2**10
 _LOOK_S: Final = 0.5
 _LOCK_TRIES: Final = 4
@@ -345,7 +345,7 @@ def _repair_tail(path: Path, file: BinaryIO) -> int:
     if _entry(tail, size).event is not None:  # whole but for its newline, as some editors leave it
         file.write(b"\n")
         return size + 1
-    if not (tail.startswith(_LINE_BEGINS) or _LINE_BEGINS.startswith(tail)):
+    if not (tail.startswith(LINE_BEGINS) or LINE_BEGINS.startswith(tail)):
         file.close()
         remedy = "move the file away, or choose another run_id or output_dir"
         raise JournalError(path, "its last line was not written by RLDK", remedy)

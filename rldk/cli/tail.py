@@ -45,20 +45,25 @@ def tail(
     """Show how a run gets on: its metrics, its health, its resources, and what the trackers lack.
 
     Ends when the run does, and on Ctrl-C. Exit code 1 if the verdict is critical, the run has FAILED or was
-    KILLED, or no process writes it any more though it has no end; 3 if there is no such run.
+    KILLED, or no process writes it any more though it has no end; 2 if no metric is called so; 3 if there
+    is no such run, or the file is no journal.
     """
+    from rldk.errors import SourceError
     from rldk.tail.finding import find
     from rldk.tail.following import Follower
-    from rldk.tail.standing import document, standing
+    from rldk.tail.standing import demand, document, standing
 
     follower = Follower(find(run))
     follower.read()
+    if follower.foreign:
+        raise SourceError(str(follower.path), follower.foreign, "give a journal, its folder, or a run's id")
     globs = metrics or []
+    told = standing(follower, time.time(), globs)
     if as_json:
-        told = standing(follower, time.time(), globs)
+        demand(told, globs)
         write_document(document(told, str(follower.path)))
     elif once or not console.is_terminal:
-        told = standing(follower, time.time(), globs)
+        demand(told, globs)
         console.print(_Picture(told, console.height if console.is_terminal else _ALL), end="")
     else:
         told, is_interrupted = _watch(follower, globs, interval)

@@ -49,6 +49,21 @@ class Follower:
         self._offset = 0
         self._file: tuple[int, int] | None = None
         self._mark = b""
+        self._begins = b""
+        self._reason = "no line can be read"
+
+    @property
+    def foreign(self) -> str:
+        """Why it is no journal: there is something to read, and none of it is an event or begins as one.
+
+        Empty where it is one, or may become one.
+        """
+        if self.trouble or self.state.last_seq >= 0 or not self._begins:
+            return ""
+        head = self._begins[: len(journal.LINE_BEGINS)]
+        if not journal.LINE_BEGINS.startswith(head):
+            return "it holds no event: this is no journal"
+        return f"it holds no event: {self._reason}" if self._offset else ""
 
     def read(self) -> bool:
         """Read what is new, and say whether there was anything."""
@@ -69,7 +84,7 @@ class Follower:
     def _is_another(self, identity: tuple[int, int], size: int, file: BinaryIO) -> bool:
         begins = file.read(_MARK_BYTES)
         is_same = identity == self._file and size >= self._offset and begins.startswith(self._mark)
-        self._file = identity
+        self._file, self._begins = identity, begins
         if is_same:
             self._mark = begins  # of what was written whole no byte ever changes
         return not is_same
@@ -88,6 +103,7 @@ class Follower:
         for entry in journal.read(self.path, self._offset):
             if entry.event is None:
                 self.state.unreadable += 1
+                self._reason = entry.reason
             else:
                 self.state.take(entry.event)
             self._offset = entry.end

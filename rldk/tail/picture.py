@@ -139,7 +139,8 @@ def _table(told: Standing, size: Size) -> list[Text]:
     room = max(size.height - 1, 1)
     rows = told.rows
     if not rows:
-        return [Text("no metric so far", style="dim")]
+        which = "no metric is called so, so far" if told.state.traces else "no metric so far"
+        return [Text(which, style="dim")]
     if len(rows) > room:
         rows = _chosen(rows, max(room - 1, 1))
     columns = _Columns.of(rows, size)

@@ -6,6 +6,7 @@ import fnmatch
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from rldk import journal
+from rldk.errors import SettingError
 from rldk.redact import redact_text
 from rldk.report.panels import panels
 from rldk.tail.delivery import Lag, lags
@@ -22,6 +23,7 @@ Life = Literal["waiting", "running", "silent", "stale", "ended"]
 _SILENT_S: Final = 60.0
 _SILENT_LOGS: Final = 10
 _ALERTS: Final = 20
+_NAMES_SHOWN: Final = 20
 
 
 class Row(NamedTuple):
@@ -113,6 +115,18 @@ def _life(follower: Follower, age_s: float) -> Life:
         return "stale"
     usual = 1 / state.steps_per_s if state.steps_per_s else 0.0
     return "silent" if age_s > max(_SILENT_S, _SILENT_LOGS * usual) else "running"
+
+
+def demand(told: Standing, globs: Sequence[str]) -> None:
+    """Refuse globs that choose none of the metrics that there are.
+
+    Raises:
+        SettingError: No metric is called so.
+    """
+    if told.rows or not (there := _rows(told.state, ())):
+        return
+    names = ", ".join(row.name for row in there[:_NAMES_SHOWN])
+    raise SettingError("--metrics", ",".join(globs), f"some of {names}")
 
 
 def _rows(state: State, globs: Sequence[str]) -> list[Row]:

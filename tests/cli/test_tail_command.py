@@ -86,6 +86,44 @@ def test_a_run_that_is_not_there_cannot_be_read(tmp_path):
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (bytes(range(256)) * 40, "it holds no event: this is no journal; give a journal"),
+        (b"\x00\xff", "it holds no event: this is no journal; give a journal"),
+        (b"step,loss\n1,2\n" * 2**19, "it holds no event: this is no journal; give a journal"),
+        (b'{"v":9}\n', "it holds no event: Object missing required field"),
+    ],
+)
+def test_what_holds_no_event_cannot_be_read(tmp_path, content, said):
+    """It is said, in place of waiting for events that never come."""
+    path = tmp_path / "rnd_events.jsonl"
+    path.write_bytes(content)
+    for how in ("--once", "--json"):
+        told = run(path, how)
+        assert (told.exit_code, said in told.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"', b'{"v":1,"kind":"run"'])
+def test_a_journal_that_is_being_begun_is_waited_for(tmp_path, content):
+    """Nothing yet, or a line that is not whole."""
+    path = tmp_path / "new_events.jsonl"
+    path.write_bytes(content)
+    told = run(path, "--once")
+    assert (told.exit_code, "waiting" in told.stdout) == (0, True)
+
+
+def test_a_metric_that_is_not_there_is_misuse(writer):
+    """The same words as of `rldk diff`, with what there is; before the first metric nobody can say."""
+    for how in ("--once", "--json"):
+        told = run(writer.path, "--metrics", "zzz*", how)
+        said = "--metrics='zzz*' cannot be used; give some of "
+        assert (told.exit_code, said in told.stderr, "reward_mean" in told.stderr) == (2, True, True)
+    new = Writer(writer.path.parent, "new", max_steps=50)
+    assert run(new.path, "--metrics", "zzz*").exit_code == 0
+    new.journal.close()
+
+
 class Terminal:
     """A program in a terminal of its own, 80 by 24 at first."""
 
