@@ -94,16 +94,23 @@ def _configuration(
     if config is None and trainer is None and not given:
         return None, []
     from rldk.doctor.configuration import configured
-    from rldk.doctor.defaults import defaults
+    from rldk.doctor.defaults import Asked, Said, ask
     from rldk.doctor.sight import outlooks
     from rldk.health.rule_files import rules_with
     from rldk.versions import installed
 
     known = configured(config, trainer, given)
-    if known.new or not known.is_whole:
-        told = defaults(known.trainer, limit_s) or {}
-        usual = {} if known.is_whole else {name: value for name, value in told.items() if value is not None}
-        known = known._replace(args=usual | known.args, names=known.names | frozenset(told))
+    if known.typed or not known.is_whole:
+        # Those of a whole run hold what its class made of them, which it need not take again
+        values = {name: known.args[name] for name in known.typed} if known.is_whole else known.args
+        said = ask(known.trainer, limit_s, Asked(values, not known.is_whole)) or Said({})
+        told = {} if known.is_whole else said.defaults
+        usual = {name: value for name, value in told.items() if value is not None}
+        known = known._replace(
+            args=usual | known.args,
+            names=known.names | frozenset(said.defaults),
+            faults=tuple(said.faults),
+        )
     return known, outlooks(rules_with(rules), known, installed("trl") or "")
 
 
@@ -129,7 +136,7 @@ def _examined(
     from rldk.doctor import machine
     from rldk.doctor.child import BESIDE
     from rldk.doctor.probes import probe
-    from rldk.doctor.sight import reports, sight, strangers
+    from rldk.doctor.sight import refusals, reports, sight, strangers
     from rldk.versions import LIBRARIES, installed
 
     folder = output_dir or Path(str(known.args.get("output_dir") or ".") if known else ".")
@@ -138,6 +145,7 @@ def _examined(
     if known is not None:
         here = [name for name in LIBRARIES if installed(name) and name not in BESIDE]
         yield from strangers(known)
+        yield from refusals(known)
         yield from reports(known, [name for name in here if name in {"mlflow", "wandb"}])
         yield from sight(foreseen, known)
 

@@ -15,6 +15,7 @@ from rldk.history import histories
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rldk.doctor.values import Fault
     from rldk.event import Event
 
 TRAINERS: Final = ("PPO", "GRPO", "RLOO", "DPO", "OnlineDPO", "KTO", "Reward", "SFT")
@@ -50,6 +51,8 @@ class Configuration(NamedTuple):
         is_whole: Whether all arguments are there, so that none has its default.
         names: What the trainer's arguments are called; empty where that is not known.
         new: Names that were typed, and that the source does not hold.
+        typed: Names that were typed.
+        faults: Values that will not do, as the installed TRL says.
     """
 
     trainer: str
@@ -59,6 +62,8 @@ class Configuration(NamedTuple):
     is_whole: bool = False
     names: frozenset[str] = frozenset()
     new: tuple[str, ...] = ()
+    typed: frozenset[str] = frozenset()
+    faults: tuple[Fault, ...] = ()
 
 
 def configured(source: str | None, trainer: str | None, given: Sequence[str]) -> Configuration:
@@ -86,6 +91,7 @@ def configured(source: str | None, trainer: str | None, given: Sequence[str]) ->
         max_steps=_max_steps(known, typed),
         names=frozenset(known.args) if known.is_whole else frozenset(),
         new=tuple(each for each in typed if each not in known.args),
+        typed=frozenset(typed),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rldk.doctor.finding import Finding, State
 from rldk.health.foresight import Foreseen, Plan, foresee, grouped
+from rldk.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ _PACES: Final[Mapping[str, str]] = {
     "eval": "eval_steps",
     "checkpoint": "save_steps",
 }
+_LONGEST_WORDS: Final = 300
 
 REPORTERS: Final = frozenset(
     {
@@ -78,6 +80,13 @@ def strangers(known: Configuration) -> Iterator[Finding]:
         near = difflib.get_close_matches(name, known.names, 1)
         told = f"{known.trainer}Config has no such argument: it changes nothing"
         yield Finding("arguments", name, "warning", told, f"write {near[0]}" if near else "leave it out")
+
+
+def refusals(known: Configuration) -> Iterator[Finding]:
+    """Tell of values with which the trainer will not train, in the words of its class of arguments."""
+    for fault in known.faults:
+        told = redact_text(fault.told)[:_LONGEST_WORDS]
+        yield Finding("arguments", fault.what, "problem", told, fault.remedy)
 
 
 def reports(known: Configuration, installed: Collection[str]) -> Iterator[Finding]:

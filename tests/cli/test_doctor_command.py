@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -14,8 +16,10 @@ from rldk import versions
 from rldk.cli import app
 from rldk.doctor import machine
 from rldk.doctor.configuration import configured
+from rldk.doctor.defaults import Asked, Said, ask
 from rldk.doctor.finding import Finding
 from rldk.doctor.sight import REPORTERS
+from rldk.doctor.values import faults
 from tests.cli._tail_runs import Writer
 
 FINE = ["eval_strategy=steps", "eval_steps=10", "logging_steps=1", "save_steps=10", "max_steps=1000"]
@@ -34,7 +38,7 @@ def options(*given):
 @pytest.fixture(autouse=True)
 def _without_children(monkeypatch):
     """TRL's defaults and torch's devices take seconds to be asked for; tests of their own ask."""
-    monkeypatch.setattr("rldk.doctor.defaults.defaults", lambda *_: {})
+    monkeypatch.setattr("rldk.doctor.defaults.ask", lambda *_: None)
     monkeypatch.setattr("rldk.doctor.child.BESIDE", ())
 
 
@@ -96,7 +100,7 @@ def test_misuse_and_what_cannot_be_read(arguments, code):
 def test_an_argument_that_nobody_knows_is_told(monkeypatch):
     """With the one that was meant; what TRL has without a plain default is known, too."""
     told = {"beta": 0.0, "num_train_epochs": 3.0, "lr_scheduler_kwargs": None}
-    monkeypatch.setattr("rldk.doctor.defaults.defaults", lambda *_: told)
+    monkeypatch.setattr("rldk.doctor.defaults.ask", lambda *_: Said(told))
     given = ("num_train_epoch=3", "qqq=1", "beta=0.1", "lr_scheduler_kwargs=null")
     document = json.loads(run("--trainer", "GRPO", *options(*given), "--json").stdout)
     found = {each["what"]: each["remedy"] for each in document["findings"] if each["area"] == "arguments"}
@@ -114,16 +118,71 @@ def test_without_trl_a_run_tells_which_arguments_there_are(tmp_path):
 @pytest.mark.real
 def test_defaults_are_those_of_the_installed_trl():
     """What nobody gives has TRL's value."""
-    from rldk.doctor.defaults import _config, main
-
-    assert _config("GRPO").__name__ == "GRPOConfig"
-    done = subprocess.run(
-        [sys.executable, "-m", "rldk.doctor.defaults", "GRPO"], capture_output=True, check=True
+    said = ask(
+        "GRPO", 120.0, Asked({"learning_rate": "1e-5", "report_to": "none", "no_such": 1}, is_all=True)
     )
-    told = json.loads(done.stdout.strip().rpartition(b"\n")[2])
-    assert (told["logging_steps"], told["eval_strategy"]) == (10, "no")
-    assert told["eval_steps"] is None
-    assert callable(main)
+    assert said is not None
+    assert (said.defaults["logging_steps"], said.defaults["eval_strategy"]) == (10, "no")
+    assert said.defaults["eval_steps"] is None
+    assert said.faults == []
+
+
+@pytest.mark.real
+def test_the_trainers_own_class_refuses_values(tmp_path, monkeypatch):
+    """Those of a file, too; in its own words, and with how many processes would make it well."""
+    monkeypatch.setattr("rldk.doctor.defaults.ask", ask)
+    path = tmp_path / "grpo.yaml"
+    path.write_text(
+        "trainer: GRPO\nper_device_train_batch_size: 7\nnum_generations: 8\nmodel_name_or_path: x\n"
+    )
+    document = json.loads(run("--config", path, "--json").stdout)
+    (told,) = [each for each in document["findings"] if each["area"] == "arguments"]
+    assert (told["what"], told["state"]) == ("GRPOConfig", "problem")
+    assert told["told"] == "generation_batch_size (7) must be divisible by num_generations (8)"
+    assert told["remedy"] == "give other values, or train in 8 processes"
+
+
+@dataclasses.dataclass
+class Config:
+    """A class of arguments as TRL's are."""
+
+    output_dir: str
+    use_cpu: bool = False
+    bf16: bool | None = None
+    fp16: bool = False
+    beta: float = 0.0
+    learning_rate: float = 1e-5
+    logging_steps: float = 10
+    max_steps: int = -1
+    save_strategy: str = "steps"
+    world_size: ClassVar = 1
+
+    def __post_init__(self):
+        """Refuse what cannot be, and what the machine cannot do."""
+        if self.save_strategy not in {"no", "steps"} or not self.use_cpu:
+            said = f"{self.save_strategy} is\n no strategy"
+            raise ValueError(said)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"beta": "abc"}, ("beta", "'abc' is of the wrong type: expected `float`, got `str`")),
+        (
+            {"logging_steps": "abc"},
+            ("logging_steps", "'abc' is of the wrong type: expected `float`, got `str`"),
+        ),
+        ({"max_steps": 1.5}, ("max_steps", "1.5 is of the wrong type: expected `int`, got `float`")),
+        ({"max_steps": -5}, ("max_steps", "-5 is less than -1, the least that it can be")),
+        ({"learning_rate": "-1"}, ("learning_rate", "-1.0 is less than 0, the least that it can be")),
+        ({"save_strategy": "never"}, ("Config", "never is no strategy")),
+        ({"beta": "1e-3", "max_steps": -1, "bf16": True, "other": "abc", "use_cpu": False}, None),
+    ],
+)
+def test_values_that_will_not_do_are_problems(given, found):
+    """Of the wrong type, out of range, or refused by the class; whatever the machine is."""
+    told = [(each.what, each.told) for each in faults(Config, given, is_all=True)]
+    assert told == ([found] if found else [])
 
 
 @pytest.mark.parametrize("text", ["wandb,mlflow", "['wandb','mlflow']", '["wandb", "mlflow"]', "all"])
