@@ -117,7 +117,8 @@ def _refused(config: Any, given: Mapping[str, Any]) -> Iterator[Fault]:  # noqa:
 
 def _words(config: Any, values: Mapping[str, Any], processes: int) -> str:  # noqa: ANN401
     """What the class says of values in one of so many processes; empty where it takes them."""
-    alike = type(config.__name__, (config,), {"world_size": property(lambda _: processes)})
+    world_size = property(lambda _: processes, lambda *_: None)  # PPO's class sets it as an argument
+    alike = type(config.__name__, (config,), {"world_size": world_size})
     try:
         alike(**values)
     except (ArithmeticError, AssertionError, AttributeError, ImportError) as error:

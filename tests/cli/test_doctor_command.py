@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -155,7 +154,7 @@ class Config:
     logging_steps: float = 10
     max_steps: int = -1
     save_strategy: str = "steps"
-    world_size: ClassVar = 1
+    world_size: int | None = None  # as PPO's; others have a property
 
     def __post_init__(self):
         """Refuse what cannot be, and what the machine cannot do."""
