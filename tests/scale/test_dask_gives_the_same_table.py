@@ -154,7 +154,8 @@ def test_misuse(tmp_path, write_run, monkeypatch):
 
 def test_errors_travel_between_processes():
     """With their sentence and their facts."""
-    for error in (SourceError("s", "r", "m"), UnknownSourceError("s", ["a"], "r", "m"), SettingError("a", 1, "b")):
+    unknown = UnknownSourceError("s", ["a"], "r", "m")
+    for error in (SourceError("s", "r", "m"), unknown, SettingError("a", 1, "b")):
         back = pickle.loads(pickle.dumps(error))  # noqa: S301  # of our own making
         assert (type(back), str(back), back.__dict__) == (type(error), str(error), error.__dict__)
     assert TRLAdapter("x").name == "trl"
