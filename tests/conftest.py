@@ -25,6 +25,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads of torch o
 QUIET_MLFLOW = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
+@pytest.fixture(autouse=True)
+def _leave_no_experiment():
+    """Forget the experiment that a test has set: `mlflow.set_experiment` is for the whole process."""
+    yield
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    if fluent := sys.modules.get("mlflow.tracking.fluent"):
+        fluent._active_experiment_id = None
+
+
 @pytest.fixture
 def make_event():
     """Build an event; the fields that are not given are usual ones."""

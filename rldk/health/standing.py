@@ -123,6 +123,7 @@ class Standing:
 
         What was critical before it is told once more: the run goes on with it, and somebody has to know.
         """
+        had_judged = bool(self._judged)
         while self._judged and self._judged[-1] > step:
             self._judged.pop()
         while self._lately and self._lately[-1].step > step:
@@ -135,6 +136,7 @@ class Standing:
         is_superseded = bool(self._told) and self._since > step
         if is_superseded:
             self.level = 0
+        if is_superseded or (had_judged and not self._judged):
             self.verdict = Verdict("unavailable", "training has gone back to before what it judged")
         self._is_told_anew = is_superseded or self._told == LEVELS["critical"]
 

@@ -267,6 +267,15 @@ def test_without_data_nothing_is_known():
     assert monitor.verdict == "ok"
 
 
+def test_what_was_well_before_a_resume_to_the_start_is_not_well_now():
+    """Nothing is left of what the rule has judged."""
+    monitor = Monitor([Told()])
+    heard(monitor, [begin(), event(1, {"loss": 1.0})])
+    assert line(monitor, "told")["points"] == 1
+    heard(monitor, [begin(step=0)])
+    assert (line(monitor, "told")["state"], line(monitor, "told")["points"]) == ("unavailable", 0)
+
+
 def test_to_inform_is_no_judgement():
     """A run with a piece of information is well."""
     monitor = Monitor([Told()])

@@ -131,7 +131,8 @@ def test_a_call_that_fails_loses_its_own_numbers(monkeypatch, tmp_path, caplog, 
     with caplog.at_level(logging.DEBUG, logger="rldk"):
         told = two_samples(Host(tmp_path))
     assert told.keys() == full.keys() - lost
-    assert [record.levelno for record in caplog.records] == [logging.DEBUG]
+    ours = [record for record in caplog.records if record.name.startswith("rldk")]  # others have threads
+    assert [record.levelno for record in ours] == [logging.DEBUG]
 
 
 def two_samples(measured):
