@@ -31,9 +31,11 @@ def connect(uri: str) -> Any:  # noqa: ANN401  # MlflowClient is not typed
         return client.connect(uri)
     if not path.exists() and path.parent.is_dir():
         _make(path)
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         return client.connect(uri)
-    except Exception as error:
+    except (SQLAlchemyError, client.library().exceptions.MlflowException) as error:
         if _HALF.search(str(error)):
             what = "holds a part of MLflow's tables, as it leaves them when it is killed while it makes them"
             raise SinkClosedError(f"{path} {what}; move it away, and run the same again") from error
